@@ -1,0 +1,42 @@
+# `make help` shows what there is. Everything lands in .venv and .cache; nothing outside but the Debian packages.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fmt bench roots clean
+
+PYTHON := .venv/bin/python
+# The booted machines need root; a person without it has sudo.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
+
+# mypy, pip and Hypothesis would each keep their things elsewhere
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @
+
+setup: ## make .venv/bin/lshctl; installs what is missing
+	@packaging/dev/setup
+
+demo: setup ## see it work: real jobs on a real systemd, in a throw-away machine where none runs
+	@packaging/dev/demo
+
+test: setup roots ## unit tests, then system tests on booted machines (systemd 252 and the newest)
+	$(PYTHON) -m pytest tests/unit
+	$(AS_ROOT) $(PYTHON) -m pytest tests/system -n 2 --dist loadgroup
+
+lint: setup ## ruff, mypy, shellcheck
+	@packaging/dev/lint
+
+fmt: setup ## put the code in shape
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+bench: setup roots ## measure what it costs: tests/bench, on booted machines
+	$(AS_ROOT) $(PYTHON) -m pytest tests/bench -p tests.system.conftest --capture=no
+
+roots: setup
+	@$(AS_ROOT) $(PYTHON) -m tests.system.roots >/dev/null
+
+clean: ## remove everything that the other targets made here
+	$(AS_ROOT) rm -rf --one-file-system .venv .cache build dist *.egg-info
+	find . -name __pycache__ -prune -exec $(AS_ROOT) rm -rf {} +

@@ -1,0 +1,71 @@
+"""The agent: follows the journal and keeps the ledger up to date. Run by lsh-agent.service (Type=notify)."""
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from lsh_systemd import ledger
+from lsh_systemd.collector import SETTLE_SECONDS
+from lsh_systemd.errors import LshError
+from lsh_systemd.jobs import Jobs
+from lsh_systemd.journal import Journal
+from lsh_systemd.scope import Scope
+from lsh_systemd.store import Store
+
+# How long to wait after a failure (a full disk, say) before trying again.
+_RETRY_SECONDS = 10.0
+
+
+class _Stopped(Exception):
+    """systemd asked the agent to end."""
+
+
+def run(scope: Scope) -> None:
+    """Collect until SIGTERM. A store that cannot be written now is tried again; the journal keeps what is to come."""
+    signal.signal(signal.SIGTERM, _stop)
+    pause = _watchdog_seconds() / 2
+    try:
+        changes = Journal(scope).changes(pause)
+        _collect(scope)
+        _notify("READY=1\nSTATUS=Collecting runs")
+        for changed in changes:
+            _notify("WATCHDOG=1")
+            if changed:
+                # A burst of entries is collected in one go, and its last lines of output are in.
+                time.sleep(SETTLE_SECONDS)
+                _collect(scope)
+    except _Stopped:
+        _notify("STOPPING=1")
+
+
+def _collect(scope: Scope) -> None:
+    while True:
+        try:
+            store = Store(ledger.path(scope))
+            try:
+                ledger.collector(scope, store, Jobs(scope)).collect()
+            finally:
+                store.close()
+            return
+        except LshError as error:
+            print(f"{error.message}; trying again in {_RETRY_SECONDS:g} s", file=sys.stderr, flush=True)
+            _notify(f"WATCHDOG=1\nSTATUS=Waiting: {error.message}")
+            time.sleep(_RETRY_SECONDS)
+
+
+def _notify(message: str) -> None:
+    from systemd import daemon
+
+    daemon.notify(message)
+
+
+def _watchdog_seconds() -> float:
+    """How often systemd wants to hear from us."""
+    usec = os.environ.get("WATCHDOG_USEC", "")
+    return int(usec) / 1e6 if usec.isdecimal() else 3600.0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped

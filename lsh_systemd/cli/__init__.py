@@ -1,0 +1,88 @@
+"""lshctl: one module a group of commands, each imported only when it is called."""
+
+import importlib
+
+import click
+
+from lsh_systemd import __version__
+from lsh_systemd.cli.common import OneLineErrors
+
+# Command → module; the order is that of `lshctl --help`.
+_COMMANDS = {
+    "add": "add",
+    "run": "once",
+    "list": "look",
+    "show": "look",
+    "next": "look",
+    "runs": "history",
+    "report": "history",
+    "logs": "history",
+    "start": "operate",
+    "stop": "operate",
+    "restart": "operate",
+    "enable": "operate",
+    "disable": "operate",
+    "set": "change",
+    "edit": "change",
+    "rename": "change",
+    "remove": "change",
+    "explain": "explain",
+    "doctor": "doctor",
+    "agent": "agent",
+}
+# What --help says of each, so that it need not import them all; a test holds it against the docstrings.
+_SUMMARIES = {
+    "add": "Add a job.",
+    "run": "Run a command once, now, as a unit of its own.",
+    "list": "List the jobs.",
+    "show": "Show all there is to know of a job.",
+    "next": "Show when jobs run next.",
+    "runs": "Show the runs that have been.",
+    "report": "Sum up the runs of a job, or of each.",
+    "logs": "Show what a job wrote, through journalctl.",
+    "start": "Start a job now, whatever its schedule says.",
+    "stop": "End a job's run in progress.",
+    "restart": "End a job's run in progress and start it again.",
+    "enable": "Let a job's schedule count.",
+    "disable": "Let a job's schedule rest.",
+    "set": "Change some of a job's settings.",
+    "edit": "Change a job's definition in your editor.",
+    "rename": "Give a job a new name; its history follows.",
+    "remove": "Remove jobs: their schedules and unit files.",
+    "explain": "Explain a cron expression: in words, as OnCalendar, and its next instants.",
+    "doctor": "Look for what usually goes wrong, and how to mend it.",
+    "agent": "Care for the agent that keeps the ledger up to date.",
+}
+
+
+class _Lazy(OneLineErrors, click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"lsh_systemd.cli.{_COMMANDS[name]}")
+        command = getattr(module, f"{name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SUMMARIES.items()))
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="lshctl")
+@click.option("--system", "scope", flag_value="system", help="Jobs of the machine (root's default).")
+@click.option("--user", "scope", flag_value="user", help="Jobs of your own (everybody else's default).")
+@click.pass_context
+def main(ctx: click.Context, scope: str | None) -> None:
+    """Jobs as systemd units: scheduled, isolated and limited by systemd, every run on record.
+
+    \b
+    lshctl add "Daily Backup" --schedule "0 2 * * *" -- 'tar -czf /backups/data.tar.gz /data'
+    lshctl list
+    lshctl runs daily-backup
+    """
+    ctx.obj = scope

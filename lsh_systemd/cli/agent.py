@@ -1,0 +1,57 @@
+"""lshctl agent."""
+
+import click
+
+from lsh_systemd.cli.common import App, json_option, print_json, with_app
+from lsh_systemd.errors import LshError
+
+
+@click.group("agent")
+def agent_command() -> None:
+    """Care for the agent that keeps the ledger up to date."""
+
+
+@agent_command.command("enable")
+@with_app
+def enable_command(app: App) -> None:
+    """Have the agent run, now and after a reboot."""
+    from lsh_systemd import agent_unit
+
+    state = agent_unit.enable(app.manager)
+    if state != "active":
+        raise LshError(f"the agent did not start ({state})", hint=f"journalctl --{app.scope} -u {agent_unit.NAME}")
+    click.echo("The agent runs.")
+
+
+@agent_command.command("disable")
+@with_app
+def disable_command(app: App) -> None:
+    """End the agent; lshctl then collects by itself when it shows runs."""
+    from lsh_systemd import agent_unit
+
+    agent_unit.disable(app.manager)
+    click.echo("The agent is off.")
+
+
+@agent_command.command("status")
+@json_option
+@with_app
+def status_command(app: App, as_json: bool) -> None:
+    """Say whether the agent runs."""
+    from lsh_systemd import agent_unit
+    from lsh_systemd.manager import UNIT
+
+    state = str(app.manager.get(agent_unit.NAME, UNIT, "ActiveState"))
+    if as_json:
+        print_json({"state": state})
+    else:
+        click.echo(f"The agent is {state}.")
+
+
+@agent_command.command("run", hidden=True)
+@with_app
+def run_command(app: App) -> None:
+    """Be the agent: what lsh-agent.service calls."""
+    from lsh_systemd import agent
+
+    agent.run(app.scope)

@@ -1,0 +1,119 @@
+"""What all commands share: the scope, the parts they work with, and how errors become words."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lsh_systemd.errors import LshError
+from lsh_systemd.scope import Scope
+from lsh_systemd.text import escape_controls
+
+if TYPE_CHECKING:
+    from lsh_systemd.control import Control
+    from lsh_systemd.jobs import Jobs
+    from lsh_systemd.manager import Manager
+    from lsh_systemd.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class App:
+    """The parts a command works with, each made when first asked for."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    @cached_property
+    def manager(self) -> "Manager":
+        from lsh_systemd.manager import Manager
+
+        return Manager(self.scope)
+
+    @cached_property
+    def jobs(self) -> "Jobs":
+        from lsh_systemd.jobs import Jobs
+
+        return Jobs(self.scope)
+
+    @cached_property
+    def control(self) -> "Control":
+        from lsh_systemd.control import Control
+        from lsh_systemd.journal import Journal
+
+        return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope))
+
+    @cached_property
+    def store(self) -> "Store":
+        """The ledger, up to date."""
+        from lsh_systemd import ledger
+
+        return ledger.current(self.scope, self.jobs)
+
+
+class OneLineErrors(click.Command):
+    """Turns errors into one or two lines and an exit status: 2 for bad input, 1 for a failure, 130 for Ctrl-C."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        # Arguments are bytes: what is no UTF-8 arrives as lone surrogates, and must be printable in an error.
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        try:
+            return super().main(*args, **kwargs)
+        except LshError as error:
+            fail(error)
+            sys.exit(error.exit_status)
+        except BrokenPipeError:
+            # Whoever read our output has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+
+
+def fail(error: LshError) -> None:
+    """Say what went wrong and what to do next, on standard error."""
+    click.echo(f"{click.style('lshctl:', fg='red')} {escape_controls(error.message, keep='')}", err=True)
+    if error.hint:
+        click.echo(f"  {escape_controls(error.hint, keep='')}", err=True)
+
+
+def with_app(function: F) -> F:
+    """Give the command --system and --user, and the App of that scope as its first argument."""
+    import functools
+
+    @click.option("--user", "own_scope", flag_value="user", help="Jobs of your own.")
+    @click.option("--system", "own_scope", flag_value="system", help="Jobs of the machine.")
+    @click.pass_context
+    @functools.wraps(function)
+    def wrapped(ctx: click.Context, /, own_scope: str | None, **options: Any) -> Any:
+        scope = own_scope or ctx.find_root().obj or ("system" if os.getuid() == 0 else "user")
+        return function(App(Scope(scope)), **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+job_argument = click.argument("name", metavar="JOB", shell_complete=lambda c, p, i: complete_jobs(c, i))
+
+
+def complete_jobs(ctx: click.Context, incomplete: str) -> list[str]:
+    """The ids of the jobs that begin so, for the shell's completion."""
+    from lsh_systemd.jobs import Jobs
+
+    scope = ctx.find_root().params.get("scope") or ("system" if os.getuid() == 0 else "user")
+    return [found.id for found in Jobs(Scope(scope)).all() if found.id.startswith(incomplete)]
+
+
+def print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))

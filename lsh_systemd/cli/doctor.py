@@ -1,0 +1,33 @@
+"""lshctl doctor."""
+
+import click
+
+from lsh_systemd.cli.common import App, json_option, print_json, with_app
+from lsh_systemd.text import escape_controls
+
+_MARKS = {"ok": ("ok", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
+
+
+@click.command("doctor")
+@json_option
+@with_app
+def doctor_command(app: App, as_json: bool) -> None:
+    """Look for what usually goes wrong, and how to mend it. Exits with 1 where something does not work."""
+    from lsh_systemd.doctor import Doctor
+
+    findings = []
+    for finding in Doctor(app.scope, manager=app.manager, jobs=app.jobs).examine():
+        findings.append(finding)
+        if as_json:
+            continue
+        mark, colour = _MARKS[finding.level]
+        click.echo(
+            f"{click.style(f'{mark:>2}', fg=colour)}  {finding.check}"
+            + (f": {escape_controls(finding.message)}" if finding.message else "")
+        )
+        if finding.fix:
+            click.echo(f"      {escape_controls(finding.fix)}")
+    if as_json:
+        print_json([finding.to_json() for finding in findings])
+    if any(finding.level == "error" for finding in findings):
+        click.get_current_context().exit(1)

@@ -1,0 +1,187 @@
+"""lshctl runs, report and logs."""
+
+import os
+import sys
+import time
+from datetime import datetime
+
+import click
+
+from lsh_systemd.cli.common import App, job_argument, json_option, print_json, with_app
+from lsh_systemd.cli.table import duration, local_time, percent, print_table, size
+from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.job import PREFIX, job_id
+from lsh_systemd.run import Run
+from lsh_systemd.scope import Scope
+from lsh_systemd.text import escape_controls, visible
+
+_PAGE = 20
+since_option = click.option("--since", metavar="TIME", help="Only runs that began then or later: 'yesterday', '-2h'.")
+
+
+def _known_job(app: App, name: str) -> str:
+    """The id of a job that there is, or that there was and left runs."""
+    found = app.jobs.find(name)
+    if found:
+        return found.id
+    wanted = job_id(name)
+    return wanted if app.store.runs(job=wanted, limit=1, output=False) else app.jobs.get(name).id
+
+
+def _since_usec(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from lsh_systemd import analyze
+
+    instant: datetime = analyze.parse_timestamp(text)
+    return round(instant.timestamp() * 1e6)
+
+
+@click.command("runs")
+@click.argument("name", metavar="[JOB]", required=False)
+@click.option("--limit", type=click.IntRange(min=0), help=f"At most so many, the newest ({_PAGE}); 0 is all.")
+@click.option("--id", "run_id", metavar="ID", help="One run, by its id or the beginning of it, with its output.")
+@since_option
+@json_option
+@with_app
+def runs_command(
+    app: App, name: str | None, limit: int | None, run_id: str | None, since: str | None, as_json: bool
+) -> None:
+    """Show the runs that have been, the newest first."""
+    job = _known_job(app, name) if name is not None else None
+    since_usec = _since_usec(since)
+    if run_id is not None:
+        _show_run(_one_run(app, run_id), as_json)
+        return
+    count = _PAGE if limit is None else limit
+    runs = app.store.runs(job=job, since_usec=since_usec, limit=count, output=as_json)
+    if as_json:
+        print_json([run.to_json() for run in runs])
+        return
+    if not runs:
+        click.echo("There are no runs yet.")
+        return
+    print_table(
+        ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "CPU", "MEMORY", "ID"],
+        [_row(run) for run in runs],
+        state_column=3,
+    )
+
+
+def _row(run: Run) -> list[str]:
+    took = run.duration_usec
+    if run.running and run.started_usec is not None:
+        took = time.time_ns() // 1000 - run.started_usec
+    return [
+        run.job,
+        local_time(run.started_usec),
+        duration(None if took is None else took / 1e6),
+        run.result or "running",
+        run.signal or ("-" if run.exit_status is None else str(run.exit_status)),
+        run.trigger or "-",
+        duration(None if run.cpu_usec is None else run.cpu_usec / 1e6),
+        size(run.memory_peak_bytes),
+        run.id[:12],
+    ]
+
+
+def _one_run(app: App, run_id: str) -> Run:
+    if not run_id or not set(run_id) <= set("0123456789abcdef"):
+        raise BadInput(f"{visible(run_id)} is not a run's id", hint="lshctl runs shows them")
+    runs = app.store.run(run_id)
+    if not runs:
+        raise BadInput(f"there is no run {run_id}", hint="lshctl runs shows what there is")
+    if len(runs) > 1:
+        raise BadInput(f"several runs begin with {run_id}", hint="give more of the id")
+    return runs[0]
+
+
+def _show_run(run: Run, as_json: bool) -> None:
+    if as_json:
+        print_json(run.to_json())
+        return
+    for key, value in run.to_json().items():
+        if key != "output":
+            click.echo(f"{click.style(f'{key:>18}', bold=True)}  {'-' if value is None else value}")
+    click.echo()
+    click.echo(escape_controls(run.output.decode("utf-8", "backslashreplace")), nl=False)
+
+
+@click.command("report")
+@click.argument("name", metavar="[JOB]", required=False)
+@since_option
+@json_option
+@with_app
+def report_command(app: App, name: str | None, since: str | None, as_json: bool) -> None:
+    """Sum up the runs of a job, or of each: rate of success, durations, CPU and memory."""
+    from lsh_systemd import stats
+
+    job = _known_job(app, name) if name is not None else None
+    by_job: dict[str, list[Run]] = {job: []} if job else {each.id: [] for each in app.jobs.all()}
+    for run in app.store.runs(job=job, since_usec=_since_usec(since), output=False):
+        by_job.setdefault(run.job, []).append(run)
+    reports = [stats.report(each, runs) for each, runs in sorted(by_job.items())]
+    if as_json:
+        print_json(reports[0] if job else reports)
+        return
+    if not reports:
+        click.echo("There are no jobs and no runs yet.")
+        return
+    head = ["JOB", "RUNS", "SUCCESS", "P50", "P95", "P99", "MEAN", "CPU", "MEMORY", "FAILURES"]
+    print_table(
+        head,
+        [
+            [
+                each["job"],
+                str(each["runs"]),
+                percent(each["success_rate"]),
+                *(duration(each[f"duration_{key}"]) for key in ("p50", "p95", "p99", "mean")),
+                duration(each["cpu_seconds_mean"]),
+                size(each["memory_peak_max"]),
+                ", ".join(f"{count} {result}" for result, count in each["failures_by_result"].items()) or "-",
+            ]
+            for each in reports
+        ],
+    )
+
+
+@click.command("logs")
+@job_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what comes.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last so many lines.")
+@click.option("--since", metavar="TIME", help="Only from then on, as journalctl takes it.")
+@click.option("--run", "run_id", metavar="ID", help="Only this run.")
+@json_option
+@with_app
+def logs_command(
+    app: App, name: str, follow: bool, lines: int | None, since: str | None, run_id: str | None, as_json: bool
+) -> None:
+    """Show what a job wrote and what systemd said of it, through journalctl."""
+    if run_id is not None:
+        run_id = _one_run(app, run_id).id
+    arguments = _journalctl(app, _known_job(app, name), run_id)
+    arguments += ["--output", "json" if as_json else "short-iso"]
+    arguments += ["--follow"] if follow else []
+    arguments += ["--lines", str(lines)] if lines is not None else []
+    arguments += [f"--since={since}"] if since is not None else []
+    sys.stdout.flush()
+    try:
+        os.execvp("journalctl", arguments)
+    except OSError as error:
+        raise LshError(f"cannot run journalctl: {error.strerror}", hint="it is part of the package systemd") from None
+
+
+def _journalctl(app: App, job: str, run_id: str | None) -> list[str]:
+    """The arguments for a job's lines: its own, systemd's on its unit, and those that lost their unit's name."""
+    unit, identifier = f"{PREFIX}{job}.service", f"SYSLOG_IDENTIFIER={PREFIX}{job}"
+    if app.scope is Scope.SYSTEM:
+        matches = [[f"_SYSTEMD_UNIT={unit}"], ["_PID=1", f"UNIT={unit}"], [f"LSH_UNIT={unit}", "LSH_SCOPE=system"]]
+        own = "INVOCATION_ID"
+    else:
+        uid = f"_UID={os.getuid()}"
+        matches = [[uid, identifier], [uid, f"USER_UNIT={unit}"]]
+        own = "USER_INVOCATION_ID"
+    if run_id is not None:
+        matches = [[f"_SYSTEMD_INVOCATION_ID={run_id}"], [f"{own}={run_id}"], [f"LSH_INVOCATION_ID={run_id}"]]
+    flat = [word for match in matches for word in (*match, "+")][:-1]
+    return ["journalctl", "--quiet", *flat]

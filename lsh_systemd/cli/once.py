@@ -1,0 +1,69 @@
+"""lshctl run: a command once, now."""
+
+import secrets
+import sys
+from typing import Any
+
+import click
+
+from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.options import GroupedCommand, command_from, plain_from, run_options
+from lsh_systemd.jobfile import from_plain
+
+
+@click.command("run", cls=GroupedCommand, context_settings={"ignore_unknown_options": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--name", help="What to call the run's unit; without it, run-XXXXXXXX.")
+@run_options
+@click.option("--detach", is_flag=True, help="Return at once; lshctl runs and logs tell the rest.")
+@dry_run_option
+@json_option
+@with_app
+def run_command(
+    app: App,
+    command: tuple[str, ...],
+    name: str | None,
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run a command once, now, as a unit of its own.
+
+    Waits, passes the output on, and exits with the command's status (128 + N for signal N, 124 for a timeout).
+    Ctrl-C ends the command.
+
+    \b
+    lshctl run --memory-max 2G --timeout 1h -- 'pg_dump shop | gzip > /backups/shop.gz'
+    """
+    from lsh_systemd.cli.add import print_files
+    from lsh_systemd.once import RunOnce
+
+    words = command_from(command, no_shell=bool(options["no_shell"]))
+    job = from_plain({"name": name or f"run-{secrets.token_hex(4)}", "command": words, **plain_from(options)})
+    if dry_run:
+        app.control.check_new(job, transient=True)
+        print_files(app, app.control.render(job, once=True), transient=True)
+        return
+    once = RunOnce(control=app.control, job=job)
+    run_id = once.start()
+    if detach:
+        if as_json:
+            print_json({"id": run_id, "job": job.id})
+        else:
+            click.echo(f"Started {job.id}, run {run_id}.")
+        return
+    try:
+        for chunk in once.output():
+            (sys.stderr if as_json else sys.stdout).buffer.write(chunk)
+            (sys.stderr if as_json else sys.stdout).buffer.flush()
+    except KeyboardInterrupt:
+        once.stop()
+        raise
+    run = once.finished()
+    if as_json:
+        stored = app.store.run(run_id)
+        print_json((stored[0] if stored else run).to_json())
+    elif run.result not in ("success", "exit-code"):
+        click.echo(f"lshctl: {job.id} ended: {run.result}", err=True)
+    sys.exit(once.exit_status())

@@ -1,0 +1,121 @@
+"""Journal → store: every run exactly once, in steps that each end in one transaction."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from lsh_systemd.journal import Journal
+from lsh_systemd.run import UNSURE, Fold, Output, Run, attribute
+from lsh_systemd.store import Store
+
+# Records younger than this wait for the next step: journald reads the sockets of all writers in turn, so the last
+# lines of a run's output may come in just after its record.
+SETTLE_SECONDS = 0.2
+_BATCH = 1000
+
+
+class Collector:
+    """Moves what the journal tells of runs into the store. ``output_limit`` is in bytes for one run."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        store: Store,
+        known: Callable[[str], bool],
+        trusted: Callable[[str, int], bool],
+        was_scheduled: Callable[[str, list[Run], Run | None], list[bool]],
+        output_limit: int,
+    ) -> None:
+        self._journal, self._store, self._output_limit = journal, store, output_limit
+        self._known, self._trusted, self._was_scheduled = known, trusted, was_scheduled
+        self.settling = False
+
+    def collect(self) -> int:
+        """Collect all that is in the journal now, records of this very moment included; the number of runs changed."""
+        total = 0
+        while True:
+            changed = self.step()
+            if changed:
+                total += changed
+            elif self.settling:
+                time.sleep(SETTLE_SECONDS)
+            else:
+                return total
+
+    def step(self) -> int:
+        """One batch: fold what is new, read its runs' output, and store both with the cursor. The runs changed."""
+        with self._store.transaction():
+            fold = Fold(
+                self._journal.scope,
+                uid=self._journal.uid,
+                last=self._store.last_of_unit,
+                known=lambda unit: self._known(unit) or self._store.knows(unit),
+                trusted=self._trusted,
+            )
+            cursor, at_end = self._feed(fold)
+            changed = self._with_output(self._with_trigger(list(fold.changed.values())))
+            self._store.put(changed)
+            if cursor is not None:
+                self._store.set_cursor(cursor)
+            if at_end:
+                changed += self._bury_the_lost()
+        return len(changed)
+
+    def _feed(self, fold: Fold) -> tuple[str | None, bool]:
+        """Feed a batch; the cursor of its last entry, and whether the journal has no more."""
+        self.settling = False
+        settled = (time.time() - SETTLE_SECONDS) * 1e6
+        now = time.time() * 1e6
+        cursor = None
+        for count, (at, realtime, entry) in enumerate(self._journal.events(self._store.cursor())):
+            if count >= _BATCH:
+                return cursor, False
+            if settled < realtime <= now:  # one from the future was written before the clock was set back
+                self.settling = True
+                return cursor, False
+            fold.feed([entry])
+            cursor = at
+        return cursor, True
+
+    def _with_trigger(self, runs: list[Run]) -> list[Run]:
+        """Settle what started those runs whose environment could not tell: their timer, or somebody by hand."""
+        sure = {run.id: run for run in runs}
+        by_unit: dict[str, list[Run]] = defaultdict(list)
+        for run in runs:
+            by_unit[run.unit].append(run)
+        for unit, group in by_unit.items():
+            unsure = [run for run in group if run.trigger == UNSURE]
+            if not unsure:
+                continue
+            before = self._store.last_of_unit(unit, before_usec=group[0].started_usec)
+            for run, scheduled in zip(group, self._was_scheduled(unit, group, before), strict=True):
+                if run.trigger == UNSURE:
+                    sure[run.id] = replace(run, trigger="timer" if scheduled else "manual")
+        return list(sure.values())
+
+    def _with_output(self, runs: list[Run]) -> list[Run]:
+        by_unit: dict[str, list[Run]] = defaultdict(list)
+        for run in runs:
+            by_unit[run.unit].append(run)
+        outputs: dict[str, Output] = defaultdict(lambda: Output(self._output_limit))
+        for entry, message in self._journal.output(runs):
+            unit = f"{entry.get('SYSLOG_IDENTIFIER', '')}.service"
+            writer = attribute(entry, by_unit.get(unit, []))
+            if writer:
+                outputs[writer.id].add(message, entry.get("_LINE_BREAK"))
+        return [
+            replace(run, output=outputs[run.id].bytes(), output_bytes=outputs[run.id].size)
+            if run.id in outputs
+            else run
+            for run in runs
+        ]
+
+    def _bury_the_lost(self) -> list[Run]:
+        """Runs that had no end when their boot ended have died with the machine."""
+        this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+        lost = [replace(run, result="lost") for run in self._store.open_runs() if run.boot_id != this_boot]
+        self._store.put(lost)
+        return lost

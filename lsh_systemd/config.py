@@ -1,0 +1,42 @@
+"""Settings of this scope, from lsh.toml. Everything has a default: there need be no such file."""
+
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from lsh_systemd.errors import BadInput
+from lsh_systemd.scope import Scope
+from lsh_systemd.text import visible
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """``output_bytes``: how much of each run's output the ledger keeps, half from its head, half from its tail."""
+
+    output_bytes: int = 64 * 1024
+
+
+def path(scope: Scope) -> Path:
+    if scope is Scope.SYSTEM:
+        return Path("/etc/lsh/lsh.toml")
+    home = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(home) if home.startswith("/") else Path.home() / ".config") / "lsh/lsh.toml"
+
+
+def load(scope: Scope) -> Config:
+    """The settings of the scope. Raises BadInput for a file that is no TOML or has an unknown or wrong setting."""
+    file = path(scope)
+    try:
+        data = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        return Config()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {file}: {error}") from None
+    known = {field.name: field.type for field in fields(Config)}
+    for name, value in data.items():
+        if name not in known:
+            raise BadInput(f"{file}: {visible(name)} is not a setting", hint="the settings are " + ", ".join(known))
+        if type(value) is not known[name] or value < 1024:
+            raise BadInput(f"{file}: {name} must be a whole number of at least 1024")
+    return Config(**data)

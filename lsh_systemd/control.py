@@ -1,0 +1,332 @@
+"""The verbs that change jobs: each either done as a whole or taken back."""
+
+import contextlib
+import os
+import pwd
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lsh_systemd import analyze, unit
+from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.job import Job
+from lsh_systemd.jobs import Found, Jobs
+from lsh_systemd.journal import Journal
+from lsh_systemd.manager import SERVICE, UNIT, Manager, ManagerError
+from lsh_systemd.scope import Scope, timer_stamp_dir
+from lsh_systemd.text import visible
+from lsh_systemd.unitdir import UnitDir
+
+_PACKAGED_RECORDER = Path("/usr/lib/lsh-systemd/record")
+_RUNNING = frozenset({"activating", "active", "deactivating", "reloading"})
+# How long systemd may take to start a timer; it is a matter of milliseconds.
+_START_SECONDS = 10.0
+# How long systemd may take to drop a stopped unit from its memory before a reload is the quicker way.
+_FORGET_SECONDS = 0.3
+
+
+class JobExists(BadInput):
+    """A job or a foreign unit of that name is there already."""
+
+
+class Control:
+    """What lshctl and the API do to the jobs of one scope."""
+
+    def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal) -> None:
+        self.scope, self.manager, self.jobs, self.journal = scope, manager, jobs, journal
+
+    def render(self, job: Job, *, once: bool = False) -> dict[str, str]:
+        """The unit files that the job would get. Raises BadInput for what systemd or this machine would not take."""
+        analyze.check_calendar(unit.calendar_specs(job))
+        if job.run_as is not None:
+            _check_user_exists(job.run_as)
+        return unit.render(
+            job,
+            scope=self.scope,
+            recorder=recorder(),
+            now=datetime.now(UTC),
+            local_zone=analyze.local_zone(),
+            once=once,
+        )
+
+    def add(self, job: Job, *, enabled: bool = True, transient: bool = False, once: bool = False) -> int | None:
+        """Make the job's units and start its timer; the next elapse as systemd tells it (µs since 1970).
+
+        Raises JobExists; on any other failure all is as it was before.
+        """
+        self.check_new(job, transient=transient)
+        files = self.render(job, once=once)
+        folder = self.jobs.transient if transient else self.jobs.lasting
+        with folder.locked():
+            self._check_free(job)
+            stale = any(self.manager.is_loaded(name) for name in (job.unit, job.timer))
+            with self._undone_on_failure(folder, job):
+                self._forget_stamp(job.timer)
+                folder.write(files)
+                if stale:  # the last run of a removed job of this name still goes on
+                    self.manager.reload()
+                if enabled and job.has_timer:
+                    folder.enable(job.timer)
+                    self._start_timer(job)
+                self._check_loaded(job)
+        return self.next_elapse(job.timer) if enabled and job.has_timer else None
+
+    def check_new(self, job: Job, *, transient: bool) -> None:
+        """Raise BadInput or JobExists where ``add`` would."""
+        if transient and job.on_boot:
+            raise BadInput("--on-boot and --transient exclude each other: a transient job ends with the boot")
+        self.check_time(job)
+        self._check_free(job)
+
+    def check_time(self, job: Job) -> None:
+        """Raise BadInput where the job's only time is over."""
+        if job.at and job.at <= datetime.now(UTC):
+            raise BadInput(f"{job.at:%Y-%m-%d %H:%M:%S} UTC is over", hint="--at takes a time to come")
+
+    def update(self, found: Found, job: Job, *, force: bool = False) -> int | None:
+        """Give the job a new definition under the same id; the next elapse.
+
+        Where its files were edited by hand, that needs ``force``: the edit would be lost.
+        """
+        if job.id != found.id:
+            raise ValueError("an update keeps the id; use rename")
+        files = self.render(job)
+        with found.dir.locked():
+            found = self._unchanged_since(found, force=force)
+            if files != found.files:
+                self._swap(found, job, files)
+        return self.next_elapse(job.timer) if job.has_timer else None
+
+    def rename(self, found: Found, name: str) -> Found:
+        """Give the job a new name, and so new unit files; what it has in the ledger is the caller's to rename."""
+        old = found.valid_job
+        job = replace(old, name=name)
+        if job.id == found.id:
+            self.update(found, job)
+            return self.jobs.get(name)
+        if self.is_running(found):
+            raise LshError(f"{found.id} is running", hint=f"wait, or lshctl stop {found.id}")
+        self.check_new(replace(job, at=None), transient=found.transient)
+        files = self.render(job)
+        with found.dir.locked():
+            found = self._unchanged_since(found, force=False)
+            was_active = self.manager.get(found.timer, UNIT, "ActiveState") == "active"
+            with self._undone_on_failure(found.dir, job):
+                found.dir.write(files)
+                self._move_stamp(found.timer, job.timer)
+                if found.pair.enabled:
+                    found.dir.enable(job.timer)
+                if was_active:
+                    self._start_timer(job)
+                self._check_loaded(job)
+            self._take_away(found)
+        return self.jobs.get(name)
+
+    def remove(self, found: Found) -> None:
+        """End the job's schedule and delete its unit files. A run in progress goes on to its end."""
+        with found.dir.locked():
+            self._take_away(found)
+            self._forget_stamp(found.timer)
+
+    def enable(self, found: Found) -> int | None:
+        """Let the schedule count, now and after a reboot; the next elapse. What was missed meanwhile stays missed."""
+        job = found.valid_job
+        if not job.has_timer:
+            raise BadInput(f"{found.id} has no schedule", hint=f"lshctl set {found.id} --schedule …")
+        with found.dir.locked():
+            self._renew_stamp(found.timer)
+            found.dir.enable(found.timer)
+            self._start_timer(job)
+        return self.next_elapse(found.timer)
+
+    def disable(self, found: Found) -> None:
+        """Let the schedule rest until ``enable``; a run in progress goes on."""
+        with found.dir.locked():
+            self._stop_timer(found.timer)
+            found.dir.disable(found.timer)
+
+    def start(self, found: Found, *, trigger: str = "manual") -> str:
+        """Start the job now, without waiting for its end; the run's id. One that runs already is not started again."""
+        self.manager.pin(found.service)
+        before = self._invocation_id(found.service)
+        if self.is_running(found):
+            return before
+        self.manager.start(found.service)
+        return self._begun(found.service, before, trigger)
+
+    def restart(self, found: Found, *, trigger: str = "manual") -> str:
+        """End the run in progress, where there is one, and start the job; the new run's id."""
+        self.manager.pin(found.service)
+        before = self._invocation_id(found.service)
+        self.manager.restart(found.service)
+        return self._begun(found.service, before, trigger)
+
+    def stop(self, found: Found) -> bool:
+        """End the run in progress; whether there was one. The schedule goes on."""
+        if not self.is_running(found):
+            return False
+        self.manager.stop(found.service)
+        self.manager.wait(found.service, {"inactive", "failed"}, seconds=100)
+        return True
+
+    def is_running(self, found: Found) -> bool:
+        return self.manager.get(found.service, UNIT, "ActiveState") in _RUNNING
+
+    def next_elapse(self, timer: str) -> int | None:
+        return self.manager.next_elapses([timer])[0]
+
+    def _swap(self, found: Found, job: Job, files: Mapping[str, str]) -> None:
+        """Put new files in the place of old ones and let systemd see them, with as little as will do."""
+        timer_changed = files.get(job.timer) != found.pair.timer
+        was_active = self.manager.get(found.timer, UNIT, "ActiveState") == "active"
+        # The span of --every counts from the timer's start: where only the service changes, the timer goes on.
+        if timer_changed or not job.every:
+            self._stop_timer(found.timer)
+            # A unit that nothing holds in memory is read anew when needed: no reload, which takes 1 s for 1,000 jobs.
+            forgotten = self.manager.wait_forgotten([found.timer, found.service], seconds=_FORGET_SECONDS)
+        else:
+            forgotten = False
+        try:
+            if timer_changed:
+                self._renew_stamp(found.timer)
+            self._put_in_place(found, job, files, reload=not forgotten)
+            if was_active or (found.pair.enabled and job.has_timer) or (job.has_timer and not found.pair.timer):
+                self._start_timer(job)
+            self._check_loaded(job)
+        except BaseException:
+            with contextlib.suppress(LshError):
+                self._put_in_place(found, found.valid_job, found.files, reload=True)
+                if was_active:
+                    self.manager.start(found.timer)
+            raise
+
+    def _put_in_place(self, found: Found, job: Job, files: Mapping[str, str], *, reload: bool) -> None:
+        found.dir.write(files)
+        if not job.has_timer:
+            found.dir.disable(found.timer)
+            found.dir.remove(found.timer)
+        elif not found.pair.timer:
+            found.dir.enable(job.timer)
+        if reload:
+            self.manager.reload()
+
+    def _take_away(self, found: Found) -> None:
+        self._stop_timer(found.timer)
+        found.dir.disable(found.timer)
+        found.dir.remove(found.service, found.timer)
+        with contextlib.suppress(ManagerError):  # it was not in memory, or had not failed
+            self.manager.reset_failed(found.service)
+
+    def _start_timer(self, job: Job) -> None:
+        if job.on_boot:
+            return  # a timer whose OnBootSec= is over elapses the moment it starts: leave that to the next boot
+        self.manager.start(job.timer)
+        if self.manager.wait(job.timer, {"active", "failed"}, seconds=_START_SECONDS) != "active":
+            self._check_loaded(job)
+            raise ManagerError(f"systemd did not start {job.timer}", hint=f"systemctl status {job.timer} says why")
+
+    def _stop_timer(self, timer: str) -> None:
+        if self.manager.is_loaded(timer):
+            self.manager.stop(timer)
+            self.manager.wait(timer, {"inactive", "failed"}, seconds=_START_SECONDS)
+
+    def _check_loaded(self, job: Job) -> None:
+        state = self.manager.get(job.unit, UNIT, "LoadState")
+        if state != "loaded":
+            _, reason = self.manager.get(job.unit, UNIT, "LoadError")
+            raise ManagerError(f"systemd did not take {job.unit} ({state}): {reason or 'see the journal'}")
+
+    def _check_free(self, job: Job) -> None:
+        if self.jobs.find(job.id):
+            raise JobExists(
+                f"there is a job {job.id} already", hint=f"lshctl set {job.id} changes it; or choose another name"
+            )
+        path = self.jobs.foreign(job, self.manager.unit_path)
+        if path:
+            raise JobExists(f"{path} is there already and not ours", hint="choose another name")
+
+    def _unchanged_since(self, found: Found, *, force: bool) -> Found:
+        """The job as it is now that the lock is held."""
+        now = self.jobs.get(found.id)
+        if now.files != found.files:
+            raise LshError(f"{found.id} was changed by somebody else just now", hint="look at it and try again")
+        if now.changed and not force:
+            raise BadInput(
+                f"the unit files of {found.id} were edited by hand; this would undo that",
+                hint=f"put the edit into a drop-in (systemctl edit {found.service}), or use --force",
+            )
+        return now
+
+    @contextlib.contextmanager
+    def _undone_on_failure(self, folder: UnitDir, job: Job) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # Ctrl-C too
+            with contextlib.suppress(LshError):
+                self._stop_timer(job.timer)
+            folder.disable(job.timer)
+            folder.remove(job.unit, job.timer)
+            raise
+
+    def _invocation_id(self, service: str) -> str:
+        return bytes(self.manager.get(service, UNIT, "InvocationID")).hex()
+
+    def _begun(self, service: str, before: str, trigger: str) -> str:
+        """The id of the run that was asked for, marked with what asked.
+
+        systemd gives a run its id when it takes the start from its queue, a moment after the call.
+        """
+        until, pause = time.monotonic() + _START_SECONDS, 0.001
+        while (now := self._invocation_id(service)) == before:
+            if time.monotonic() > until:
+                result = self.manager.get(service, SERVICE, "Result")
+                raise ManagerError(f"systemd did not start {service} ({result})", hint=f"systemctl status {service}")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+        self.journal.mark(now, service, trigger)
+        return now
+
+    def _stamp(self, timer: str) -> Path:
+        return timer_stamp_dir(self.scope) / f"stamp-{timer}"
+
+    def _forget_stamp(self, timer: str) -> None:
+        """A new job of the same name must not inherit when the old one ran last."""
+        with contextlib.suppress(OSError):
+            self._stamp(timer).unlink()
+
+    def _renew_stamp(self, timer: str) -> None:
+        """A timer with Persistent= that has changed or rested must not make up for times that were never its own."""
+        with contextlib.suppress(OSError):
+            os.utime(self._stamp(timer))
+
+    def _move_stamp(self, old: str, new: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stamp(old).rename(self._stamp(new))
+
+
+def recorder() -> str:
+    """The script that leaves the record of each run: the package's, or the one beside this module."""
+    return str(_PACKAGED_RECORDER if _PACKAGED_RECORDER.exists() else Path(__file__).parent / "libexec/record")
+
+
+def trusted_uid(found: Found | None) -> int | None:
+    """Besides root: whose record of a system job's run to believe (see unit.record_as_root)."""
+    if found is None or found.job is None or found.job.run_as is None or unit.record_as_root(found.job):
+        return None
+    return _uid(found.job.run_as)
+
+
+def _check_user_exists(user: str) -> None:
+    if _uid(user) is None:
+        raise BadInput(f"there is no user {visible(user)}", hint="--run-as takes a user of this machine")
+
+
+def _uid(user: str) -> int | None:
+    if user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None

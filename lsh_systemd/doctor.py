@@ -1,0 +1,211 @@
+"""What usually goes wrong, looked for one by one; each finding with the command that mends it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lsh_systemd import agent_unit, config, ledger
+from lsh_systemd.control import recorder
+from lsh_systemd.errors import LshError
+from lsh_systemd.jobs import Jobs
+from lsh_systemd.journal import Journal
+from lsh_systemd.manager import TIMER, UNIT, Manager
+from lsh_systemd.scope import Scope, runtime_dir, unit_dir
+from lsh_systemd.store import Store
+
+# The oldest systemd whose behaviour is tested.
+_OLDEST_SYSTEMD = 252
+_LOW_SPACE = 100 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """``level``: ok, warning (it works, but) or error (it does not). ``fix`` is a command or the next step."""
+
+    check: str
+    level: str
+    message: str
+    fix: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Doctor:
+    """Examines one scope. Every check stands alone: one that fails does not hide the others."""
+
+    def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs) -> None:
+        self.scope, self.manager, self.jobs = scope, manager, jobs
+
+    def examine(self) -> Iterator[Finding]:
+        """All findings, in the order in which they should be mended."""
+        checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+            ("manager", self._manager),
+            ("access", self._access),
+            ("lingering", self._lingering),
+            ("recorder", self._recorder),
+            ("journal", self._journal),
+            ("agent", self._agent),
+            ("settings", self._settings),
+            ("store", self._store),
+            ("clock", self._clock),
+            ("jobs", self._jobs),
+        ]
+        for name, check in checks:
+            problems = False
+            try:
+                for finding in check():
+                    problems = True
+                    yield finding
+            except LshError as error:
+                problems = True
+                yield Finding(check=name, level="error", message=error.message, fix=error.hint)
+            if not problems:
+                yield Finding(check=name, level="ok", message="")
+
+    def _manager(self) -> Iterator[Finding]:
+        version = self.manager.version
+        digits = version.split(".")[0].split("~")[0].split("-")[0]
+        if digits.isdecimal() and int(digits) < _OLDEST_SYSTEMD:
+            yield Finding(
+                check="manager", level="warning", message=f"systemd {version} is older than {_OLDEST_SYSTEMD}",
+                fix="upgrade systemd: records and limits are untested below that",
+            )  # fmt: skip
+
+    def _access(self) -> Iterator[Finding]:
+        if self.scope is Scope.SYSTEM and not os.access(unit_dir(self.scope), os.W_OK):
+            yield Finding(
+                check="access", level="error", message=f"you may not change jobs of the machine ({unit_dir(self.scope)})",
+                fix="sudo lshctl …, or lshctl --user … for jobs of your own",
+            )  # fmt: skip
+
+    def _lingering(self) -> Iterator[Finding]:
+        if self.scope is Scope.SYSTEM:
+            return
+        import pwd
+
+        try:
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            user = str(os.getuid())
+        if not Path("/var/lib/systemd/linger", user).exists():
+            yield Finding(
+                check="lingering", level="warning", message="your jobs end when you log out, and wait for a login after a boot",
+                fix=f"sudo loginctl enable-linger {user}",
+            )  # fmt: skip
+        if not (runtime_dir() / "bus").exists():
+            yield Finding(
+                check="lingering", level="error", message=f"there is no user bus at {runtime_dir() / 'bus'}",
+                fix="install dbus-user-session and log in anew (not through su or sudo)",
+            )  # fmt: skip
+
+    def _recorder(self) -> Iterator[Finding]:
+        if not os.access(recorder(), os.R_OK):
+            yield Finding(
+                check="recorder", level="error", message=f"{recorder()} is missing: runs would leave no record",
+                fix="install lsh-systemd anew",
+            )  # fmt: skip
+        logger = shutil.which("logger", path="/usr/bin:/bin")
+        if not logger or "--journald" not in _output_of([logger, "--help"]):
+            yield Finding(
+                check="recorder", level="error", message="logger cannot write to the journal: runs would leave no record",
+                fix="install util-linux's logger (Debian: apt install bsdutils)",
+            )  # fmt: skip
+
+    def _journal(self) -> Iterator[Finding]:
+        if Journal(self.scope).tail() is None:
+            fix = (
+                "sudo mkdir -p /var/log/journal && sudo systemctl restart systemd-journald"
+                if self.scope is Scope.USER and not Path("/var/log/journal").exists()
+                else f"sudo usermod -aG systemd-journal {os.environ.get('USER', '$USER')}, then log in anew"
+            )
+            yield Finding(check="journal", level="error", message="you cannot read your lines in the journal", fix=fix)
+        elif not Path("/var/log/journal").exists():
+            yield Finding(
+                check="journal", level="warning", message="the journal is gone after a reboot: runs not collected by then are lost",
+                fix="sudo mkdir -p /var/log/journal && sudo systemctl restart systemd-journald",
+            )  # fmt: skip
+
+    def _agent(self) -> Iterator[Finding]:
+        state = self.manager.get(agent_unit.NAME, UNIT, "ActiveState")
+        if state != "active":
+            yield Finding(
+                check="agent", level="warning",
+                message=f"the agent is {state}: runs are collected only when lshctl looks at them",
+                fix=f"lshctl --{self.scope} agent enable",
+            )  # fmt: skip
+
+    def _settings(self) -> Iterator[Finding]:
+        config.load(self.scope)
+        yield from ()
+
+    def _store(self) -> Iterator[Finding]:
+        path = ledger.path(self.scope)
+        if not path.exists():
+            return
+        verdict = Store(path).check()
+        if verdict != "ok":
+            yield Finding(
+                check="store", level="error", message=f"{path} is damaged: {verdict}",
+                fix=f"mv {path} {path}.damaged; the next lshctl runs rebuilds it from the journal",
+            )  # fmt: skip
+        free = shutil.disk_usage(path.parent).free
+        if free < _LOW_SPACE:
+            yield Finding(
+                check="store", level="warning", message=f"only {free // 2**20} MiB are free for {path}",
+                fix=f"df -h {path.parent}",
+            )  # fmt: skip
+
+    def _clock(self) -> Iterator[Finding]:
+        answer = _output_of(["timedatectl", "show", "--property=NTPSynchronized", "--value"]).strip()
+        if answer == "no":
+            yield Finding(
+                check="clock", level="warning", message="the clock is not synchronized: jobs run by a clock that may be wrong",
+                fix="sudo timedatectl set-ntp true",
+            )  # fmt: skip
+
+    def _jobs(self) -> Iterator[Finding]:
+        units = self.manager.units("lsh-*")
+        for found in self.jobs.all():
+            name = f"job {found.id}"
+            if found.problem:
+                yield Finding(
+                    check=name, level="error", message=f"its unit file tells no job: {found.problem}",
+                    fix=f"mend [X-Lsh] in {found.dir.path / found.service}",
+                )  # fmt: skip
+                continue
+            if found.changed:
+                yield Finding(
+                    check=name, level="warning", message="its unit files were edited by hand",
+                    fix=f"lshctl --{self.scope} set {found.id} --force … takes that back; a drop-in keeps it",
+                )  # fmt: skip
+            timer = units.get(found.timer)
+            wants_timer = found.job is not None and found.job.has_timer and not found.job.on_boot
+            if wants_timer and found.pair.enabled and (timer is None or timer.active != "active"):
+                yield Finding(
+                    check=name, level="error", message="it is enabled, but its timer does not run",
+                    fix=f"lshctl --{self.scope} enable {found.id}",
+                )  # fmt: skip
+            elif timer is not None and self.manager.get(found.timer, UNIT, "NeedDaemonReload"):
+                yield Finding(
+                    check=name, level="warning", message="systemd has not read its changed unit files yet",
+                    fix=f"systemctl --{self.scope} daemon-reload",
+                )  # fmt: skip
+            if timer is not None and self.manager.get(found.timer, TIMER, "Result") not in ("success", ""):
+                yield Finding(
+                    check=name,
+                    level="error",
+                    message="its timer has failed",
+                    fix=f"systemctl --{self.scope} status {found.timer}",
+                )
+
+
+def _output_of(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

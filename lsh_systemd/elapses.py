@@ -1,0 +1,63 @@
+"""Was it the timer that started a run? Asked of the timer's own schedule, as systemd does not tell (see run.Fold)."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from lsh_systemd import analyze
+from lsh_systemd.job import Job
+from lsh_systemd.jobs import Found
+from lsh_systemd.run import Run
+
+# From the instant at which a timer elapses to "starting" in the journal: 13 ms on a machine at rest.
+_LATENCY_USEC = 2_000_000
+_ON_CALENDAR = re.compile(r"^OnCalendar=(.+)$", re.MULTILINE)
+
+
+def were_scheduled(found: Found | None, runs: Sequence[Run], before: Run | None) -> list[bool]:
+    """For each run of a unit, in their order: does its start fall on an instant of the timer's schedule?
+
+    ``before`` is the unit's run before these. An instant that comes while the job still runs is not lost: systemd
+    starts the job again at the end of that run. Of a job that is no longer there, the schedule is taken to be the cause.
+    """
+    if found is None or found.job is None:
+        return [True] * len(runs)
+    pairs = list(zip(runs, [before, *runs], strict=False))
+    if found.job.every:
+        return [_is_due(found.job, run, earlier) for run, earlier in pairs]
+    lines = _ON_CALENDAR.findall(found.pair.timer)
+    if not lines:
+        return [True] * len(runs)  # a path, or the boot: a schedule that cannot be reckoned up
+    return _have_instants(lines, [_window(found.job, run, earlier) for run, earlier in pairs])
+
+
+def _window(job: Job, run: Run, earlier: Run | None) -> tuple[int, int]:
+    """The span of time (µs) within which the timer must have elapsed if it was what started the run."""
+    start = run.started_usec or 0
+    slack = _LATENCY_USEC + round((job.jitter or timedelta()).total_seconds() * 1e6)
+    if earlier and earlier.started_usec and earlier.ended_usec and earlier.ended_usec + _LATENCY_USEC >= start:
+        return min(earlier.started_usec, start - slack), start
+    return start - slack, start
+
+
+def _have_instants(lines: Sequence[str], windows: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether the lines elapse within each window. One process reckons up as many windows as its instants reach."""
+    answers: list[bool] = []
+    while len(answers) < len(windows):
+        rest = windows[len(answers) :]
+        base = datetime.fromtimestamp(rest[0][0] // 1_000_000 - 1, UTC)
+        instants = [each.timestamp() * 1e6 for each in analyze.instants(lines, after=base, count=2 * len(rest) + 2)]
+        for first, last in rest:
+            if (first, last) != rest[0] and instants and last > instants[-1]:
+                break  # farther than these instants reach: begin anew from there
+            answers.append(any(first <= instant <= last for instant in instants))
+    return answers
+
+
+def _is_due(job: Job, run: Run, earlier: Run | None) -> bool:
+    """--every: so long after the start before, or at the end of a run that took longer than that."""
+    if earlier is None or earlier.started_usec is None or job.every is None:
+        return True
+    due = earlier.started_usec + job.every.total_seconds() * 1e6
+    first, last = _window(job, run, earlier)
+    return first <= due <= last

@@ -1,0 +1,171 @@
+"""Job ↔ plain data (strings, numbers, lists, tables): the one shape for unit files, job files, JSON and the API."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lsh_systemd.errors import BadInput
+from lsh_systemd.job import Job
+from lsh_systemd.span import format_span, parse_span
+from lsh_systemd.text import visible
+
+Plain = Any  # str, int, bool, list[str] or dict[str, str]
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def to_plain(job: Job) -> dict[str, Plain]:
+    """The job's fields that differ from their defaults, in the order of the dataclass."""
+    plain: dict[str, Plain] = {}
+    for each in fields(Job):
+        value = getattr(job, each.name)
+        if each.default is not MISSING and value == each.default:
+            continue
+        if each.default_factory is not MISSING and value == each.default_factory():
+            continue
+        plain[each.name] = _to_plain_value(each.name, value)
+    return plain
+
+
+def from_plain(plain: Mapping[str, Plain]) -> Job:
+    """The job that the data describes. Raises BadInput for an unknown field, a wrong type or a wrong value."""
+    known = {each.name for each in fields(Job)}
+    for name in plain:
+        if name not in known:
+            raise BadInput(
+                f"{visible(str(name))} is not a field of a job", hint="the fields are " + ", ".join(sorted(known))
+            )
+    for name in ("name", "command"):
+        if name not in plain:
+            raise BadInput(f"the job has no {name}")
+    values = {name: _READERS[name](name, value) for name, value in plain.items()}
+    return Job(**_without_event_macros(values))
+
+
+def _without_event_macros(values: dict[str, Any]) -> dict[str, Any]:
+    """@reboot and "@every SPAN" stand where cron expressions do, but mean no calendar: on_boot and every."""
+    expressions = values.get("schedule", ())
+    if len(expressions) != 1:
+        return values
+    macro, _, span = expressions[0].strip().partition(" ")
+    if macro == "@reboot" and not span:
+        return {**values, "schedule": (), "on_boot": True}
+    if macro == "@every":
+        return {**values, "schedule": (), "every": parse_span(span)}
+    return values
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "1.5G", "512M", "1048576" (powers of 1024, as in systemd). Raises BadInput."""
+    text = text.strip()
+    body = text.upper().removesuffix("IB").removesuffix("B") if text[-1:].isalpha() else text
+    number, unit = (body[:-1], body[-1]) if body[-1:].isalpha() else (body, "")
+    try:
+        size = int(float(number) * _UNITS[unit])
+        if size < 0:
+            raise ValueError(text)
+    except (KeyError, ValueError, OverflowError):
+        raise BadInput(f"{visible(text)} is not a size", hint="write it as 512M or 2G") from None
+    return size
+
+
+def format_size(size: int) -> str:
+    """The shortest exact form that parse_size reads back: 536870912 → "512M"."""
+    for unit in ("T", "G", "M", "K"):
+        if size and size % _UNITS[unit] == 0:
+            return f"{size // _UNITS[unit]}{unit}"
+    return str(size)
+
+
+def _to_plain_value(name: str, value: Any) -> Plain:
+    if isinstance(value, timedelta):
+        return format_span(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, tuple):
+        return list(value)
+    if name == "memory_max":
+        return format_size(value)
+    return value
+
+
+def _text(name: str, value: Plain) -> str:
+    if not isinstance(value, str):
+        raise BadInput(f"{name} must be text")
+    return value
+
+
+def _command(name: str, value: Plain) -> str | tuple[str, ...]:
+    return value if isinstance(value, str) else _texts(name, value)
+
+
+def _texts(name: str, value: Plain) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise BadInput(f"{name} must be text or a list of texts")
+    return tuple(value)
+
+
+def _table(name: str, value: Plain) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise BadInput(f"{name} must be a table of texts")
+    return dict(value)
+
+
+def _flag(name: str, value: Plain) -> bool:
+    if not isinstance(value, bool):
+        raise BadInput(f"{name} must be true or false")
+    return value
+
+
+def _number(name: str, value: Plain) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadInput(f"{name} must be a whole number")
+    return value
+
+
+def _size(name: str, value: Plain) -> int:
+    return parse_size(value) if isinstance(value, str) else _number(name, value)
+
+
+def _span(name: str, value: Plain) -> timedelta:
+    return parse_span(value if isinstance(value, str) else str(_number(name, value)))
+
+
+def _instant(name: str, value: Plain) -> datetime:
+    try:
+        instant = value if isinstance(value, datetime) else datetime.fromisoformat(_text(name, value))
+    except ValueError:
+        raise BadInput(f"{name} must be a date and time as 2027-01-31T02:00:00Z") from None
+    if instant.tzinfo is None:
+        raise BadInput(f"{name} must end in Z or a UTC offset")
+    return instant
+
+
+_READERS: dict[str, Callable[[str, Plain], Any]] = {
+    "name": _text,
+    "command": _command,
+    "schedule": _texts,
+    "seconds": _flag,
+    "calendar": _texts,
+    "every": _span,
+    "at": _instant,
+    "on_boot": _flag,
+    "timezone": _text,
+    "jitter": _span,
+    "persistent": _flag,
+    "description": _text,
+    "category": _text,
+    "tags": _texts,
+    "env": _table,
+    "env_file": _texts,
+    "working_dir": _text,
+    "run_as": _text,
+    "timeout": _span,
+    "priority": _number,
+    "nice": _number,
+    "memory_max": _size,
+    "cpu_quota": _number,
+}

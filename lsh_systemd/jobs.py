@@ -1,0 +1,131 @@
+"""The jobs that there are, read from their unit files; nothing else lists them."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsh_systemd import unit
+from lsh_systemd.errors import BadInput
+from lsh_systemd.job import PREFIX, Job, job_id
+from lsh_systemd.scope import Scope, transient_unit_dir, unit_dir
+from lsh_systemd.text import visible
+from lsh_systemd.unitdir import UnitDir, UnitPair
+
+
+class JobNotFound(BadInput):
+    """No job has that name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A job as it stands on disk. ``job`` is None where its files no longer tell it; ``problem`` says why."""
+
+    id: str
+    job: Job | None
+    pair: UnitPair
+    dir: UnitDir
+    transient: bool
+    changed: bool
+    problem: str | None = None
+
+    @property
+    def service(self) -> str:
+        return f"{PREFIX}{self.id}.service"
+
+    @property
+    def timer(self) -> str:
+        return f"{PREFIX}{self.id}.timer"
+
+    @property
+    def files(self) -> dict[str, str]:
+        files = {self.service: self.pair.service}
+        return files | {self.timer: self.pair.timer} if self.pair.timer else files
+
+    @property
+    def valid_job(self) -> Job:
+        """The job; raises BadInput where the files no longer tell it."""
+        if self.job is None:
+            raise BadInput(
+                f"the unit file of {self.id} was edited so that it tells no job any more: {self.problem}",
+                hint=f"mend the [X-Lsh] section of {self.dir.path / self.service}, or remove the job and add it anew",
+            )
+        return self.job
+
+    def drop_ins(self) -> list[Path]:
+        """The administrator's own additions, which we never touch."""
+        folders = (self.dir.path / f"{name}.d" for name in (self.service, self.timer))
+        return sorted(path for folder in folders if folder.is_dir() for path in folder.glob("*.conf"))
+
+
+class Jobs:
+    """The jobs of one scope: those that stay, and those that end with the boot."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.lasting = UnitDir(unit_dir(scope))
+        self.transient = UnitDir(transient_unit_dir(scope))
+
+    def all(self) -> list[Found]:
+        """All jobs, by id. Where both folders have one of the same name, systemd takes the lasting one, and so do we."""
+        found: dict[str, Found] = {}
+        for folder in (self.transient, self.lasting):
+            for service in folder.services(PREFIX):
+                each = self._read(folder, unit.id_of_unit(service))
+                if each:
+                    found[each.id] = each
+        return [found[name] for name in sorted(found)]
+
+    def find(self, name: str) -> Found | None:
+        """The job of that id or name, or None."""
+        try:
+            wanted = job_id(name)
+        except BadInput:
+            return None
+        return self._read(self.lasting, wanted) or self._read(self.transient, wanted)
+
+    def get(self, name: str) -> Found:
+        """The job of that id or name. Raises JobNotFound, naming the nearest one."""
+        found = self.find(name)
+        if found:
+            return found
+        names = [each.id for each in self.all()]
+        near = difflib.get_close_matches(name.lower(), names, n=1)
+        hint = f"did you mean {near[0]}?" if near else "lshctl list shows what there is"
+        raise JobNotFound(f"there is no job {visible(name)} in the {self.scope} scope", hint=hint)
+
+    def foreign(self, job: Job, folders: Sequence[Path]) -> Path | None:
+        """A unit file of somebody else that has the name of one of the job's, in any folder of systemd's."""
+        for folder in folders:
+            for name in (job.unit, job.timer):
+                path = folder / name
+                if path.is_symlink() or path.exists():
+                    return path
+        return None
+
+    def _read(self, folder: UnitDir, wanted: str) -> Found | None:
+        service = f"{PREFIX}{wanted}.service"
+        pair = folder.read(service, f"{PREFIX}{wanted}.timer")
+        if pair is None:
+            return None
+        job: Job | None = None
+        changed, problem = True, None
+        try:
+            files = unit.read(pair.service, pair.timer)
+            if files.job.id == wanted:
+                job, changed = files.job, files.changed
+            else:
+                problem = f"it names the job {visible(files.job.name)}"
+        except unit.NotOurs:
+            return None
+        except unit.Unreadable as error:
+            problem = error.message
+        return Found(
+            id=wanted,
+            job=job,
+            pair=pair,
+            dir=folder,
+            transient=folder is self.transient,
+            changed=changed,
+            problem=problem,
+        )

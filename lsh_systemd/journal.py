@@ -1,0 +1,165 @@
+"""The journal, read. The only module that knows systemd.journal."""
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from lsh_systemd.errors import LshError
+from lsh_systemd.run import MARK, MESSAGE_IDS, OUR_MESSAGE_IDS, Entry, Run
+from lsh_systemd.scope import Scope
+
+# How long after its run's record a line may still come in: journald reads a stream in turn with its other sources.
+_LATE_USEC = 1_000_000
+# journald's own words for each line cost more than we need: only these are converted.
+_WANTED = frozenset(
+    "MESSAGE_ID UNIT USER_UNIT INVOCATION_ID USER_INVOCATION_ID UNIT_RESULT JOB_RESULT EXIT_CODE EXIT_STATUS "
+    "SYSLOG_IDENTIFIER _PID _UID _BOOT_ID _HOSTNAME _LINE_BREAK _SYSTEMD_INVOCATION_ID "
+    "_SOURCE_REALTIME_TIMESTAMP".split()
+)
+
+
+class JournalUnavailable(LshError):
+    """There is no journal to read, or the caller may not read it."""
+
+
+class Journal:
+    """The entries that tell of the runs of one scope."""
+
+    def __init__(self, scope: Scope, *, uid: int | None = None) -> None:
+        self.scope = scope
+        self.uid = os.getuid() if uid is None else uid
+
+    def events(self, cursor: str | None) -> Iterator[tuple[str, int, Entry]]:
+        """Records and systemd's messages after ``cursor``, in the journal's order, as (cursor, time in µs, entry)."""
+        reader = self._open()
+        self._match_events(reader)
+        _seek_after(reader, cursor)
+        while reader._next():
+            realtime = reader._get_realtime()
+            yield reader._get_cursor(), realtime, _entry(reader, realtime)
+
+    def tail(self) -> str | None:
+        """The cursor of the newest entry that the caller may read; None where there is none."""
+        reader = self._open()
+        reader.seek_tail()
+        return reader._get_cursor() if reader._previous() else None
+
+    def follow(self, unit: str, cursor: str | None) -> Iterator[tuple[Entry, bytes] | None]:
+        """The unit's output and the events of its runs after ``cursor``, as they come; None when a second brought none."""
+        reader = self._open()
+        self._match_output(reader, [unit])
+        reader.add_disjunction()
+        self._match_events(reader, unit)
+        _seek_after(reader, cursor)
+        while True:
+            while reader._next():
+                yield _entry(reader, reader._get_realtime()), reader._get("MESSAGE")
+            if reader.wait(1.0) == 0:  # sd_journal_wait: 0 is "nothing happened"
+                yield None
+
+    def changes(self, seconds: float) -> Iterator[bool]:
+        """For ever: sleep until anybody wrote to the journal (True), or for so many seconds (False)."""
+        reader = self._open()
+        self._match_events(reader)
+        reader.seek_tail()
+        reader._previous()
+        while True:
+            yield reader.wait(seconds) != 0
+            while reader._next():
+                pass
+
+    def output(self, runs: Iterable[Run]) -> Iterator[tuple[Entry, bytes]]:
+        """All that the units of these ended runs wrote, from the first run's start on, as (entry, MESSAGE)."""
+        by_boot = sorted((run for run in runs if run.ended_usec), key=lambda run: run.boot_id)
+        for boot_id, group in groupby(by_boot, key=lambda run: run.boot_id):
+            yield from self._boot_output(boot_id, list(group))
+
+    def _boot_output(self, boot_id: str, runs: list[Run]) -> Iterator[tuple[Entry, bytes]]:
+        reader = self._open()
+        reader.add_match(_BOOT_ID=boot_id)
+        self._match_output(reader, {run.unit for run in runs})
+        # Found by the monotonic clock where it is known: nobody can set that one.
+        starts = [run.started_monotonic_usec for run in runs]
+        if None in starts:
+            reader.seek_realtime((min(run.started_usec or run.ended_usec or 0 for run in runs) - _LATE_USEC) / 1e6)
+        else:
+            reader.seek_monotonic((min(each for each in starts if each is not None) - _LATE_USEC) / 1e6, boot_id)
+        last = max((run.ended_usec or 0) for run in runs) + _LATE_USEC
+        while reader._next():
+            realtime = reader._get_realtime()
+            if realtime > last:
+                return
+            yield _entry(reader, realtime), reader._get("MESSAGE")
+
+    def mark(self, run_id: str, unit: str, trigger: str) -> None:
+        """Note in the journal what started the run: systemd does not tell."""
+        from systemd import journal
+
+        journal.send(
+            f"run started: {trigger}",
+            MESSAGE_ID=MARK,
+            PRIORITY="7",
+            SYSLOG_IDENTIFIER=unit.removesuffix(".service"),
+            LSH_SCOPE=str(self.scope),
+            LSH_UNIT=unit,
+            LSH_INVOCATION_ID=run_id,
+            LSH_TRIGGER=trigger,
+        )
+
+    def _match_events(self, reader: Any, unit: str | None = None) -> None:
+        user = self.scope is Scope.USER
+        for message_id in MESSAGE_IDS:
+            match = {"MESSAGE_ID": message_id}
+            if user:
+                match["_UID"] = str(self.uid)
+            elif message_id not in OUR_MESSAGE_IDS:  # a record may come from the job's own user: see Fold's ``trusted``
+                match["_PID"] = "1"
+            if unit:
+                match["LSH_UNIT" if message_id in OUR_MESSAGE_IDS else "USER_UNIT" if user else "UNIT"] = unit
+            reader.add_match(**match)
+            reader.add_disjunction()
+
+    def _match_output(self, reader: Any, units: Iterable[str]) -> None:
+        """systemd names a system unit to journald itself; of a user's unit that exits at once only the identifier is left."""
+        reader.add_match(_TRANSPORT="stdout")
+        if self.scope is Scope.USER:
+            reader.add_match(_UID=str(self.uid))
+        for unit in units:
+            if self.scope is Scope.USER:
+                reader.add_match(SYSLOG_IDENTIFIER=unit.removesuffix(".service"))
+            else:
+                reader.add_match(_SYSTEMD_UNIT=unit)
+
+    def _open(self) -> Any:
+        from systemd import journal
+
+        try:
+            return journal.Reader(flags=journal.LOCAL_ONLY)
+        except OSError as error:
+            raise JournalUnavailable(
+                f"cannot read the journal: {error.strerror}", hint="lshctl doctor tells more"
+            ) from None
+
+
+def _seek_after(reader: Any, cursor: str | None) -> None:
+    """Place the reader so that the next entry is the first after the cursor."""
+    if cursor is None:
+        reader.seek_head()
+        return
+    reader.seek_cursor(cursor)
+    # The entry itself may be gone (vacuumed) or not match: then the seek lands on the next one, which is new.
+    if reader._next() and not reader.test_cursor(cursor):
+        reader._previous()
+
+
+def _entry(reader: Any, realtime: int) -> Entry:
+    """The fields of the reader's current entry that a fold may ask for, as text."""
+    entry = {
+        name: value.decode("utf-8", "replace")
+        for name, value in reader._get_all().items()
+        if (name in _WANTED or name.startswith("LSH_")) and isinstance(value, bytes)
+    }
+    entry["__REALTIME_TIMESTAMP"] = str(realtime)
+    entry["__MONOTONIC_TIMESTAMP"] = str(reader._get_monotonic()[0])
+    return entry

@@ -1,0 +1,63 @@
+"""The ledger as its readers want it: the store, with what the agent has not collected yet."""
+
+import os
+from pathlib import Path
+
+from lsh_systemd import config
+from lsh_systemd.collector import Collector
+from lsh_systemd.control import trusted_uid
+from lsh_systemd.elapses import were_scheduled
+from lsh_systemd.errors import LshError
+from lsh_systemd.jobs import Jobs
+from lsh_systemd.journal import Journal
+from lsh_systemd.scope import Scope, state_dir
+from lsh_systemd.store import Store
+from lsh_systemd.unit import id_of_unit
+
+
+def path(scope: Scope) -> Path:
+    return state_dir(scope) / "lsh.db"
+
+
+def collector(scope: Scope, store: Store, jobs: Jobs) -> Collector:
+    """A collector that knows which units are jobs and whose word to take for their runs."""
+
+    def known(unit: str) -> bool:
+        return jobs.find(id_of_unit(unit)) is not None
+
+    def trusted(unit: str, uid: int) -> bool:
+        if scope is Scope.USER:
+            return uid == journal.uid
+        return uid == 0 or uid == trusted_uid(jobs.find(id_of_unit(unit)))
+
+    journal = Journal(scope)
+    return Collector(
+        journal=journal,
+        store=store,
+        known=known,
+        trusted=trusted,
+        was_scheduled=lambda unit, runs, before: were_scheduled(jobs.find(id_of_unit(unit)), runs, before),
+        output_limit=config.load(scope).output_bytes,
+    )
+
+
+def current(scope: Scope, jobs: Jobs) -> Store:
+    """The store, brought up to date with the journal, whether or not the agent runs.
+
+    Who may not write it (another user asking for the system's runs) gets one made from the journal, in memory: all
+    that the journal still has.
+    """
+    try:
+        store = Store(path(scope))
+    except LshError:
+        if scope is Scope.USER or _is_writable(path(scope)):
+            raise
+        store = Store(None)
+    collector(scope, store, jobs).collect()
+    return store
+
+
+def _is_writable(file: Path) -> bool:
+    """Whether the caller should have been able to open the store."""
+    nearest = next(parent for parent in (file, *file.parents) if parent.exists())
+    return os.access(nearest, os.W_OK)

@@ -1,0 +1,255 @@
+"""systemd over D-Bus. The only module that knows pydbus and GLib.
+
+pydbus introspects an object once (7 ms), so only the Manager object gets a proxy; properties of units are read
+through plain Properties.Get calls, many in flight at a time.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lsh_systemd.errors import LshError
+from lsh_systemd.scope import Scope, runtime_dir
+
+SYSTEMD = "org.freedesktop.systemd1"
+MANAGER_PATH = "/org/freedesktop/systemd1"
+UNIT = f"{SYSTEMD}.Unit"
+SERVICE = f"{SYSTEMD}.Service"
+TIMER = f"{SYSTEMD}.Timer"
+
+# What systemd writes where there is no such time.
+NEVER = 2**64 - 1
+_RELOAD_TIMEOUT_MS = 300_000
+_CALL_TIMEOUT_MS = 60_000
+_IN_FLIGHT = 256
+
+
+class ManagerError(LshError):
+    """systemd refused or could not do what it was asked."""
+
+
+class ManagerUnavailable(ManagerError):
+    """No systemd answers on the bus of this scope."""
+
+
+class AccessDenied(ManagerError):
+    """polkit or D-Bus said no."""
+
+
+class NoSuchUnit(ManagerError):
+    """systemd knows no unit of that name."""
+
+
+_ERRORS: dict[str, type[ManagerError]] = {
+    "org.freedesktop.DBus.Error.AccessDenied": AccessDenied,
+    "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired": AccessDenied,
+    "org.freedesktop.DBus.Error.NoReply": ManagerUnavailable,
+    "org.freedesktop.DBus.Error.ServiceUnknown": ManagerUnavailable,
+    "org.freedesktop.DBus.Error.FileNotFound": NoSuchUnit,
+    "org.freedesktop.systemd1.NoSuchUnit": NoSuchUnit,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitState:
+    """One line of ListUnits: systemd's own words for how a loaded unit is."""
+
+    load: str
+    active: str
+    sub: str
+
+
+class Manager:
+    """The service manager of one scope. Connects when first used; every call may raise a ManagerError."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    @cached_property
+    def version(self) -> str:
+        return str(self._property(MANAGER_PATH, f"{SYSTEMD}.Manager", "Version"))
+
+    @cached_property
+    def unit_path(self) -> list[Path]:
+        """The folders in which systemd looks for unit files, the most important first."""
+        return [Path(each) for each in self._property(MANAGER_PATH, f"{SYSTEMD}.Manager", "UnitPath")]
+
+    def start(self, unit: str) -> None:
+        """Ask for the unit to be started; returns before it has."""
+        self._call("StartUnit", "(ss)", unit, "replace")
+
+    def stop(self, unit: str) -> None:
+        """Ask for the unit to be stopped; returns before it has."""
+        self._call("StopUnit", "(ss)", unit, "replace")
+
+    def restart(self, unit: str) -> None:
+        """Ask for the unit to be stopped, where it runs, and started."""
+        self._call("RestartUnit", "(ss)", unit, "replace")
+
+    def reload(self) -> None:
+        """Let systemd read all unit files again. Takes about 1 s for each thousand jobs."""
+        self._call("Reload", None, timeout_ms=_RELOAD_TIMEOUT_MS)
+
+    def reset_failed(self, unit: str) -> None:
+        self._call("ResetFailedUnit", "(s)", unit)
+
+    def pin(self, unit: str) -> None:
+        """Keep the unit loaded, results and all, for as long as this process lives."""
+        self._call("LoadUnit", "(s)", unit)
+        self._call("RefUnit", "(s)", unit)
+
+    def is_loaded(self, unit: str) -> bool:
+        """Whether systemd has the unit in memory. Asking does not load it."""
+        try:
+            self._call("GetUnit", "(s)", unit)
+        except NoSuchUnit:
+            return False
+        return True
+
+    def units(self, pattern: str) -> dict[str, UnitState]:
+        """All loaded units whose names match the glob pattern."""
+        (rows,) = self._call("ListUnitsByPatterns", "(asas)", [], [pattern])
+        return {row[0]: UnitState(load=row[2], active=row[3], sub=row[4]) for row in rows}
+
+    def get(self, unit: str, interface: str, name: str) -> Any:
+        """One property of a unit; loads the unit where it is not in memory."""
+        return self._property(unit_object(unit), interface, name)
+
+    def get_many(self, wanted: Sequence[tuple[str, str, str]]) -> list[Any]:
+        """Properties of many units, as (unit, interface, name), all asked for at once; None where one has gone."""
+        from gi.repository import GLib
+
+        context, values, pending = GLib.MainContext.default(), [None] * len(wanted), 0
+
+        def answered(connection: Any, result: Any, index: int) -> None:
+            nonlocal pending
+            pending -= 1
+            try:
+                values[index] = connection.call_finish(result).unpack()[0]
+            except GLib.Error:
+                values[index] = None  # the unit has gone since it was listed
+
+        for index, (unit, interface, name) in enumerate(wanted):
+            arguments = GLib.Variant("(ss)", (interface, name))
+            self._connection.call(
+                SYSTEMD, unit_object(unit), "org.freedesktop.DBus.Properties", "Get", arguments, None, 0,
+                _CALL_TIMEOUT_MS, None, answered, index,
+            )  # fmt: skip
+            pending += 1
+            while pending >= _IN_FLIGHT:
+                context.iteration(True)
+        while pending:
+            context.iteration(True)
+        return values
+
+    def wait(self, unit: str, states: Iterable[str], *, seconds: float) -> str:
+        """Wait until the unit's ActiveState is one of ``states``; return it, or the one it still has at the end."""
+        wanted, pause, until = set(states), 0.001, time.monotonic() + seconds
+        while True:
+            state = str(self.get(unit, UNIT, "ActiveState"))
+            if state in wanted or time.monotonic() > until:
+                return state
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+
+    def wait_forgotten(self, units: Sequence[str], *, seconds: float) -> bool:
+        """Wait until systemd has none of the units in memory; False where it keeps one."""
+        until = time.monotonic() + seconds
+        while any(map(self.is_loaded, units)):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def next_elapses(self, timers: Sequence[str]) -> list[int | None]:
+        """When each timer elapses next, in µs since 1970; None for a timer that will not."""
+        wanted = [(t, TIMER, f"NextElapseUSec{clock}") for t in timers for clock in ("Realtime", "Monotonic")]
+        answers = self.get_many(wanted)
+        offset = time.time_ns() // 1000 - time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        elapses: list[int | None] = []
+        for realtime, monotonic in zip(answers[::2], answers[1::2], strict=True):
+            times = [realtime] if realtime not in (None, 0, NEVER) else []
+            times += [monotonic + offset] if monotonic not in (None, 0, NEVER) else []
+            elapses.append(min(times, default=None))
+        return elapses
+
+    @cached_property
+    def _bus(self) -> Any:
+        import pydbus
+        from gi.repository import GLib
+
+        try:
+            if self.scope is Scope.SYSTEM:
+                return pydbus.SystemBus()
+            _find_user_bus()
+            return pydbus.SessionBus()
+        except GLib.Error as error:
+            raise self._unavailable(error) from None
+
+    @property
+    def _connection(self) -> Any:
+        return self._bus.con
+
+    def _unavailable(self, error: Exception) -> ManagerUnavailable:
+        if self.scope is Scope.SYSTEM:
+            return ManagerUnavailable(
+                "systemd does not answer on the system bus",
+                hint="is this machine booted with systemd, and is dbus running?",
+            )
+        return ManagerUnavailable(
+            "your user manager does not answer",
+            hint="log in properly (not by su or sudo), or: sudo loginctl enable-linger $USER; lshctl doctor tells more",
+        )
+
+    def _property(self, path: str, interface: str, name: str) -> Any:
+        from gi.repository import GLib
+
+        arguments = GLib.Variant("(ss)", (interface, name))
+        return self._invoke(path, "org.freedesktop.DBus.Properties", "Get", arguments, _CALL_TIMEOUT_MS)[0]
+
+    def _call(self, method: str, signature: str | None, *arguments: Any, timeout_ms: int = _CALL_TIMEOUT_MS) -> Any:
+        from gi.repository import GLib
+
+        variant = GLib.Variant(signature, arguments) if signature else None
+        return self._invoke(MANAGER_PATH, f"{SYSTEMD}.Manager", method, variant, timeout_ms)
+
+    def _invoke(self, path: str, interface: str, method: str, arguments: Any, timeout_ms: int) -> Any:
+        from gi.repository import Gio, GLib
+
+        try:
+            answer = self._connection.call_sync(SYSTEMD, path, interface, method, arguments, None, 0, timeout_ms, None)
+        except GLib.Error as error:
+            name = Gio.dbus_error_get_remote_error(error) or ""
+            kind = _ERRORS.get(name, ManagerError)
+            if kind is ManagerUnavailable:
+                raise self._unavailable(error) from None
+            if kind is AccessDenied:
+                raise AccessDenied(
+                    f"systemd does not allow {method} to you", hint="try sudo, or --user for jobs of your own"
+                ) from None
+            message = error.message.split(": ", 1)[-1]
+            raise kind(f"systemd refused {method}: {message}") from None
+        return answer.unpack()
+
+
+def unit_object(unit: str) -> str:
+    """The D-Bus object of a unit (sd_bus_path_encode): lsh-a.timer → …/unit/lsh_2da_2etimer."""
+    encoded = "".join(
+        character if character.isascii() and character.isalnum() and not (index == 0 and character.isdigit())
+        else "".join(f"_{byte:02x}" for byte in character.encode())
+        for index, character in enumerate(unit)
+    )  # fmt: skip
+    return f"{MANAGER_PATH}/unit/{encoded}"
+
+
+def _find_user_bus() -> None:
+    """Name the user's bus where the environment does not (cron, sudo -u, a bare ssh command)."""
+    if os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
+        return
+    socket = runtime_dir() / "bus"
+    if socket.exists():
+        os.environ["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={socket}"

@@ -1,0 +1,103 @@
+"""One run of a command, now: a transient unit that is started, followed through the journal, and forgotten.
+
+Not by StartTransientUnit: on systemd 252, a daemon-reload while such a unit runs (any package upgrade does one) reads
+the file that systemd itself has written for it, and that drops ExecStopPostEx= and turns "$" and ";" in commands
+into "\\$" and "\\;" (seen). A unit file under /run goes through the same renderer as every other job, and is as transient.
+"""
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+
+from lsh_systemd.control import Control
+from lsh_systemd.errors import LshError
+from lsh_systemd.job import Job
+from lsh_systemd.jobs import Found
+from lsh_systemd.run import RECORD, Fold, Run
+
+# How long the last lines may come in after the record.
+_LATE_SECONDS = 0.1
+_TIMEOUT_STATUS = 124  # as timeout(1)
+
+
+class RunOnce:
+    """``start``, then ``output`` to its end, then ``finished`` and ``exit_status``."""
+
+    def __init__(self, *, control: Control, job: Job) -> None:
+        self._control, self._job = control, job
+        self._journal = control.journal
+        self._cursor: str | None = None
+        self._found: Found | None = None
+        self._run: Run | None = None
+        self.id = ""
+
+    def start(self) -> str:
+        """Make the unit and start it; the run's id."""
+        self._cursor = self._journal.tail()
+        self._control.add(self._job, transient=True, once=True)
+        self._found = self._control.jobs.get(self._job.id)
+        try:
+            self.id = self._control.start(self._found)
+        except BaseException:
+            self._forget()
+            raise
+        return self.id
+
+    def output(self) -> Iterator[bytes]:
+        """What the command writes, as it comes, until its end."""
+        fold = Fold(
+            self._control.scope,
+            uid=self._journal.uid,
+            last=lambda unit: None,
+            known=lambda unit: unit == self._job.unit,
+            trusted=lambda unit, uid: True,
+        )
+        for each in self._journal.follow(self._job.unit, self._cursor):
+            if each is None:
+                if self._run or not self._goes_on():
+                    return
+                continue
+            entry, message = each
+            if entry.get("MESSAGE_ID") or entry.get("LSH_UNIT"):
+                fold.feed([entry])
+                run = fold.changed.get(self.id)
+                if run and run.result is not None and self._run is None:
+                    self._run = run
+                    time.sleep(_LATE_SECONDS)
+                    if entry["MESSAGE_ID"] != RECORD:
+                        return
+                elif self._run:
+                    return  # systemd's own word follows the record: nothing comes after it
+            else:
+                yield message + (b"" if entry.get("_LINE_BREAK") in ("eof", "line-max", "pid-change") else b"\n")
+
+    def finished(self) -> Run:
+        """The run that has ended. Raises LshError where neither the record nor systemd told its end."""
+        if self._run is None:
+            raise LshError(f"{self._job.id} has ended, but the journal does not tell how", hint="lshctl doctor")
+        return self._run
+
+    def exit_status(self) -> int:
+        """The command's own exit status; 128 + N for a signal, 124 for a timeout."""
+        run = self.finished()
+        if run.result == "timeout":
+            return _TIMEOUT_STATUS
+        if run.exit_status is not None:
+            return run.exit_status
+        if run.signal:
+            return 128 + int(getattr(signal, f"SIG{run.signal}", 0))
+        return 0 if run.result == "success" else 1
+
+    def stop(self) -> None:
+        """End the command (Ctrl-C)."""
+        if self._found:
+            self._control.stop(self._found)
+
+    def _goes_on(self) -> bool:
+        return self._found is not None and self._control.is_running(self._found)
+
+    def _forget(self) -> None:
+        if self._found:
+            with contextlib.suppress(LshError):
+                self._control.remove(self._found)

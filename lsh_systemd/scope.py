@@ -1,0 +1,45 @@
+"""Which systemd is meant, the machine's own or the caller's user manager, and where each keeps its files."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+
+class Scope(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+
+
+def unit_dir(scope: Scope) -> Path:
+    """Where an administrator's (or the user's own) unit files live."""
+    if scope is Scope.SYSTEM:
+        return Path("/etc/systemd/system")
+    return _home("XDG_CONFIG_HOME", ".config") / "systemd/user"
+
+
+def transient_unit_dir(scope: Scope) -> Path:
+    """Where unit files live that are gone after a reboot."""
+    return Path("/run/systemd/system") if scope is Scope.SYSTEM else runtime_dir() / "systemd/user"
+
+
+def timer_stamp_dir(scope: Scope) -> Path:
+    """Where systemd keeps the last elapse of a timer with Persistent=yes, as a file's time."""
+    if scope is Scope.SYSTEM:
+        return Path("/var/lib/systemd/timers")
+    return _home("XDG_DATA_HOME", ".local/share") / "systemd/timers"
+
+
+def state_dir(scope: Scope) -> Path:
+    """Where our own store lives."""
+    return Path("/var/lib/lsh") if scope is Scope.SYSTEM else _home("XDG_STATE_HOME", ".local/state") / "lsh"
+
+
+def runtime_dir() -> Path:
+    """The caller's $XDG_RUNTIME_DIR, or where systemd puts it."""
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+
+
+def _home(variable: str, default: str) -> Path:
+    value = os.environ.get(variable, "")
+    # The base directory specification says to ignore a relative path.
+    return Path(value) if value.startswith("/") else Path.home() / default

@@ -1,0 +1,103 @@
+"""How the jobs are: systemd's word on each, beside what their files and the ledger say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lsh_systemd.job import Job
+from lsh_systemd.jobfile import to_plain
+from lsh_systemd.jobs import Found
+from lsh_systemd.manager import Manager, UnitState
+from lsh_systemd.run import Run, rfc3339
+from lsh_systemd.span import format_span
+
+_RUNNING = frozenset({"activating", "active", "deactivating", "reloading"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """``state``: running, failed (its last run), waiting, elapsed (nothing to come), disabled, stopped (its timer
+    rests though it is enabled), manual (no schedule), invalid (its files tell no job)."""
+
+    found: Found
+    state: str
+    next_usec: int | None
+    last_run: Run | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The shape that ``list --json`` promises."""
+        job, last = self.found.job, self.last_run
+        return {
+            "id": self.found.id,
+            "name": job.name if job else None,
+            "schedule": schedule_text(job) if job else None,
+            "timezone": job.timezone if job else None,
+            "command": job.command_line if job else None,
+            "enabled": self.found.pair.enabled,
+            "state": self.state,
+            "next": rfc3339(self.next_usec),
+            "last_run": {key: value for key, value in last.to_json().items() if key != "output"} if last else None,
+            "transient": self.found.transient,
+            "changed": self.found.changed,
+            "category": job.category if job else None,
+            "tags": list(job.tags) if job else [],
+        }
+
+    def to_detailed_json(self) -> dict[str, Any]:
+        """The same with the whole definition and the files that hold it."""
+        files = [str(self.found.dir.path / name) for name in self.found.files]
+        definition = to_plain(self.found.job) if self.found.job else None
+        return {
+            **self.to_json(),
+            "definition": definition,
+            "unit_files": files,
+            "drop_ins": [str(path) for path in self.found.drop_ins()],
+            "problem": self.found.problem,
+        }
+
+
+def overview(found: Sequence[Found], *, manager: Manager, last_runs: Mapping[str, Run]) -> list[Status]:
+    """The status of each job, asked of systemd in two rounds however many there are."""
+    units = manager.units("lsh-*") if found else {}
+    active = [each.timer for each in found if _is_active(units.get(each.timer))]
+    elapses = dict(zip(active, manager.next_elapses(active), strict=True))
+    return [
+        Status(
+            found=each,
+            state=_state(each, units.get(each.service), units.get(each.timer), elapses.get(each.timer)),
+            next_usec=elapses.get(each.timer),
+            last_run=last_runs.get(each.id),
+        )
+        for each in found
+    ]
+
+
+def schedule_text(job: Job) -> str | None:
+    """The schedule as it was given, in one line."""
+    if job.schedule or job.calendar:
+        return "; ".join(job.schedule or job.calendar)
+    if job.every:
+        return f"@every {format_span(job.every)}"
+    if job.at:
+        return f"{job.at:%Y-%m-%d %H:%M:%S} UTC"
+    return "@reboot" if job.on_boot else None
+
+
+def _is_active(state: UnitState | None) -> bool:
+    return state is not None and state.active == "active"
+
+
+def _state(found: Found, service: UnitState | None, timer: UnitState | None, elapse: int | None) -> str:
+    if service and service.active in _RUNNING:
+        return "running"
+    if found.job is None:
+        return "invalid"
+    if service and service.active == "failed":
+        return "failed"
+    if not found.job.has_timer:
+        return "manual"
+    if _is_active(timer):
+        return "waiting" if elapse else "elapsed"
+    if not found.pair.enabled:
+        return "disabled"
+    return "waiting" if found.job.on_boot else "stopped"

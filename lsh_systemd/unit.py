@@ -1,0 +1,255 @@
+"""Job ↔ unit files. Pure: a Job in, the text of its files out, and back.
+
+The service file carries the job itself in its [X-Lsh] section, which systemd ignores, so the unit files are the
+only list of jobs. ``Digest=`` there tells whether somebody has edited the files since.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsh_systemd import cron, schedule
+from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.job import NEUTRAL_PRIORITY, PREFIX, Job
+from lsh_systemd.jobfile import format_size, from_plain, to_plain
+from lsh_systemd.scope import Scope
+from lsh_systemd.span import format_span
+from lsh_systemd.zones import systemd_zone
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_SECTION = "[X-Lsh]"
+_DIGEST = re.compile(r"^Digest=([0-9a-f]{64})\n", re.MULTILINE)
+_KEY = re.compile(r"([A-Z][A-Za-z]*)=(.*)")
+# systemd's own limit for one line of a unit file (LONG_LINE_MAX).
+_LONGEST_LINE = 1024 * 1024
+
+
+class NotOurs(LshError):
+    """The unit file has no [X-Lsh] section: somebody else's, never to be touched."""
+
+
+class Unreadable(LshError):
+    """The [X-Lsh] section is there but no longer describes a job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFiles:
+    """A job read back from its files. ``changed``: they are no longer what lshctl wrote."""
+
+    job: Job
+    changed: bool
+
+
+def render(
+    job: Job, *, scope: Scope, recorder: str, now: datetime, local_zone: str, once: bool = False
+) -> dict[str, str]:
+    """The job's unit files, {file name: text}; no timer when nothing schedules the job.
+
+    ``recorder`` is the path of the script that leaves the run's record; ``now`` and ``local_zone`` say from when on
+    and by which clock the changes to and from summer time are written into the timer.
+    """
+    if scope is Scope.USER and job.run_as is not None:
+        raise BadInput("a user's jobs run as that user", hint="--run-as needs --system")
+    templates = _templates()
+    timer = ""
+    if job.has_timer:
+        elapses = timer_directives(job, scope=scope, now=now, local_zone=local_zone)
+        timer = templates.get_template("timer.j2").render(job=job, elapses=elapses)
+    service = templates.get_template("service.j2").render(
+        job=job,
+        scope=scope,
+        system=scope is Scope.SYSTEM,
+        user_flag="--user " if scope is Scope.USER else "",
+        recorder=recorder,
+        record_as_root=scope is Scope.SYSTEM and record_as_root(job),
+        once=once,
+        weights=priority_directives(job),
+        x_lsh=_x_lsh(job),
+    )
+    if max(map(len, service.encode().split(b"\n"))) >= _LONGEST_LINE:
+        raise BadInput("the job does not fit into a unit file", hint="put the command into a script and run that")
+    service += f"Digest={_digest(service, timer)}\n"
+    return {job.unit: service, job.timer: timer} if timer else {job.unit: service}
+
+
+def read(service: str, timer: str = "") -> JobFiles:
+    """The job that the files carry. Raises NotOurs or Unreadable."""
+    _, mark, section = service.rpartition(f"\n{_SECTION}\n")
+    if not mark:
+        raise NotOurs(f"the unit file has no {_SECTION} section")
+    plain: dict[str, Any] = {}
+    digest = None
+    for line in section.splitlines():
+        if not line or line.startswith(("#", ";")):
+            continue
+        if line.startswith("["):
+            break
+        match = _KEY.fullmatch(line)
+        if not match:
+            raise Unreadable(f"the {_SECTION} section contains a line without a key")
+        key, value = match.groups()
+        if key == "Digest":
+            digest = value
+            continue
+        try:
+            plain[_field_name(key)] = json.loads(value)
+        except json.JSONDecodeError:
+            raise Unreadable(f"{key}= in the {_SECTION} section is not valid JSON") from None
+    try:
+        job = from_plain(plain)
+    except BadInput as error:
+        raise Unreadable(f"the {_SECTION} section describes no job: {error.message}") from None
+    return JobFiles(job=job, changed=digest != _digest(_DIGEST.sub("", service), timer))
+
+
+def timer_directives(job: Job, *, scope: Scope, now: datetime, local_zone: str) -> list[tuple[str, str]]:
+    """What makes the timer elapse, as (directive, value)."""
+    if job.every:
+        # From start to start; the first run comes one span after the timer has started.
+        return [("OnActiveSec", format_span(job.every)), ("OnUnitActiveSec", format_span(job.every))]
+    if job.on_boot:
+        # OnBootSec= of a user manager counts from the machine's boot, long before the user's manager is there.
+        return [("OnBootSec" if scope is Scope.SYSTEM else "OnStartupSec", "0")]
+    return [("OnCalendar", line) for line in calendar_lines(job, now=now, local_zone=local_zone)]
+
+
+def calendar_lines(job: Job, *, now: datetime, local_zone: str) -> list[str]:
+    """The OnCalendar= values of the job, in order, none twice."""
+    lines = calendar_specs(job)
+    if job.at:
+        lines.append(f"{job.at:%Y-%m-%d %H:%M:%S} UTC")
+    for expression in job.schedule:
+        parsed = cron.parse(expression, seconds=job.seconds, key=job.id)
+        lines += schedule.calendar_lines(parsed, zone=job.timezone, now=now, local_zone=local_zone)
+    return list(dict.fromkeys(lines))
+
+
+def calendar_specs(job: Job) -> list[str]:
+    """What the job says in systemd's own calendar language: --calendar, in the job's zone."""
+    zone = f" {systemd_zone(job.timezone)}" if job.timezone else ""
+    return [f"{expression}{zone}" for expression in job.calendar]
+
+
+def record_as_root(job: Job) -> bool:
+    """Whether a system job's recorder may run as root.
+
+    systemd sets the variables of EnvironmentFile= for it too. Where the job is another user's, that user may own the
+    file, and LD_PRELOAD in it would become root: there the recorder runs as the job's user.
+    """
+    return job.run_as is None or not job.env_file
+
+
+def priority_directives(job: Job) -> dict[str, int]:
+    """What a priority means to the kernel: a tenth (0) to ten times (10) the usual share, nice and OOM score."""
+    step = job.priority - NEUTRAL_PRIORITY
+    if step == 0:
+        return {}
+    weight = round(100 * 10 ** (step / 5))
+    directives = {"CPUWeight": weight, "IOWeight": weight, "Nice": -2 * step, "OOMScoreAdjust": -100 * step}
+    if job.nice is not None:
+        del directives["Nice"]
+    return directives
+
+
+def exec_word(word: str) -> str:
+    """One word of an ExecStart= line, quoted so that systemd passes on exactly this."""
+    return quoted(word).replace("$", "$$")
+
+
+def quoted(word: str) -> str:
+    """A word in double quotes as systemd unquotes it; % is doubled, as it begins a specifier."""
+    return '"' + "".join(map(_escape, word)) + '"'
+
+
+def plain(value: str) -> str:
+    """A value that systemd does not unquote. A backslash at its end would join the next line: a blank stops that."""
+    value = value.replace("%", "%%")
+    return f"{value} " if value.endswith("\\") else value
+
+
+def exec_start(job: Job) -> str:
+    """The value of ExecStart=: the shell with the command as one argument, or the bare words."""
+    words = ("/bin/sh", "-c", job.command) if isinstance(job.command, str) else job.command
+    # A first word that needs no quotes reads better without; the pattern lets no modifier (@ - : + !) through.
+    head = words[0] if re.fullmatch(r"[A-Za-z0-9_/][A-Za-z0-9_./+-]*", words[0]) else exec_word(words[0])
+    tail = (word if re.fullmatch(r"[A-Za-z0-9_./:=,+@-]+", word) else exec_word(word) for word in words[1:])
+    return " ".join([head, *tail])
+
+
+def is_job_unit(name: str) -> bool:
+    """Whether a unit's name has the form of a job's service."""
+    return name.startswith(PREFIX) and name.endswith(".service")
+
+
+def id_of_unit(name: str) -> str:
+    """lsh-daily-backup.service → daily-backup."""
+    return name.removeprefix(PREFIX).rsplit(".", 1)[0]
+
+
+def _escape(character: str) -> str:
+    named = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "%": "%%"}
+    if character in named:
+        return named[character]
+    return f"\\x{ord(character):02x}" if ord(character) < 0x20 or character == "\x7f" else character
+
+
+def _x_lsh(job: Job) -> str:
+    # ASCII only: no line separator of Unicode and no invisible mark can hide in the file's machine-read part.
+    return "\n".join(f"{_key(name)}={json.dumps(value)}" for name, value in to_plain(job).items())
+
+
+def _key(field: str) -> str:
+    """working_dir → WorkingDir."""
+    return "".join(part.capitalize() for part in field.split("_"))
+
+
+def _field_name(key: str) -> str:
+    """WorkingDir → working_dir."""
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", key).lower()
+
+
+def _digest(service: str, timer: str) -> str:
+    return hashlib.sha256(f"{service}\0{timer}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@cache
+def _templates() -> "Environment":
+    import jinja2  # costs 60 ms: only those who write units pay
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # unit files are no HTML; every value goes through one of the filters below
+    )
+    environment.filters.update(
+        exec_start=exec_start, exec_word=exec_word, quoted=quoted, plain=plain, span=format_span, size=format_size
+    )
+    return environment
+
+
+def describe_changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """A unified difference of two sets of files, for --dry-run and edit."""
+    import difflib
+
+    lines: list[str] = []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name, ""), after.get(name, "")
+        lines += difflib.unified_diff(
+            old.splitlines(),
+            new.splitlines(),
+            name if name in before else "/dev/null",
+            name if name in after else "/dev/null",
+            lineterm="",
+        )
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""The unit files of one scope on disk: read, written atomically, taken back where a step failed."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsh_systemd.errors import LshError
+
+_WANTS = "timers.target.wants"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitPair:
+    """The text of a job's unit files as they stand on disk. ``timer`` is empty where there is none."""
+
+    service: str
+    timer: str
+    enabled: bool
+
+
+class UnitDir:
+    """One folder of unit files. Raises LshError, with the reason, where the file system says no."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other lshctl's from changing jobs here at the same time."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise _refused("open", self.path, error) from None
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def services(self, prefix: str) -> list[str]:
+        """The names of all .service files here that begin with ``prefix``, sorted."""
+        try:
+            with os.scandir(self.path) as entries:
+                return sorted(e.name for e in entries if e.name.startswith(prefix) and e.name.endswith(".service"))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _refused("read", self.path, error) from None
+
+    def read(self, service: str, timer: str) -> UnitPair | None:
+        """The pair of files, or None where there is no such service file."""
+        text = self._read(service)
+        if text is None:
+            return None
+        return UnitPair(service=text, timer=self._read(timer) or "", enabled=self.is_enabled(timer))
+
+    def is_enabled(self, timer: str) -> bool:
+        return (self.path / _WANTS / timer).is_symlink()
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Put all files in place, each whole or not at all; where a later one fails, the earlier ones stay."""
+        staged: list[tuple[Path, Path]] = []
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                staged.append((self._stage(name, text), self.path / name))
+            for temporary, final in staged:
+                temporary.replace(final)
+            _sync(self.path)
+        except OSError as error:
+            raise _refused("write", self.path, error) from None
+        finally:
+            for temporary, _ in staged:
+                temporary.unlink(missing_ok=True)
+
+    def remove(self, *names: str) -> None:
+        try:
+            for name in names:
+                (self.path / name).unlink(missing_ok=True)
+            _sync(self.path)
+        except FileNotFoundError:
+            return  # the folder itself is not there
+        except OSError as error:
+            raise _refused("remove files from", self.path, error) from None
+
+    def enable(self, timer: str) -> None:
+        """Have the timer started at boot, as EnableUnitFiles does.
+
+        Not through D-Bus: from systemd 258 on, EnableUnitFiles marks every unit of the machine as "changed on disk,
+        run daemon-reload" (seen on 262), and the reload takes a second for each thousand jobs.
+        """
+        self.want(timer, _WANTS)
+
+    def want(self, unit: str, wants_folder: str) -> None:
+        """Have the unit started with a target: a link in the target's .wants folder."""
+        wants = self.path / wants_folder
+        try:
+            wants.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                (wants / unit).symlink_to(f"../{unit}" if (self.path / unit).exists() else _packaged(unit, self.path))
+            _sync(wants)
+        except OSError as error:
+            raise _refused("write", wants, error) from None
+
+    def disable(self, timer: str) -> None:
+        self.remove(f"{_WANTS}/{timer}")
+
+    def _read(self, name: str) -> str | None:
+        try:
+            # Whatever bytes a hand edit left: they must come back out as they were.
+            return (self.path / name).read_text(encoding="utf-8", errors="surrogateescape")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _refused("read", self.path / name, error) from None
+
+    def _stage(self, name: str, text: str) -> Path:
+        """A finished, synced copy beside the place where the file will be."""
+        descriptor, path = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=self.path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode("utf-8", "surrogateescape"))
+                file.flush()
+                os.fchmod(descriptor, 0o644)
+                os.fsync(descriptor)
+        except BaseException:
+            Path(path).unlink(missing_ok=True)
+            raise
+        return Path(path)
+
+
+def _packaged(unit: str, beside: Path) -> Path:
+    """Where a package has put the unit: the name of the folder tells the scope."""
+    return Path("/usr/lib/systemd") / beside.name / unit
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refused(verb: str, path: Path, error: OSError) -> LshError:
+    hint = "try sudo, or --user for jobs of your own" if isinstance(error, PermissionError) else None
+    return LshError(f"cannot {verb} {path}: {error.strerror or error}", hint=hint)

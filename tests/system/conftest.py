@@ -1,0 +1,103 @@
+"""The machines that the system tests run on, and what is kept of them when a test fails.
+
+    def test_a(machine): …                      on both systemds, each booted once and shared by the tests
+    def test_b(new_machine, suite): …           on both, a machine of its own: for tests that reboot, break or count
+    def test_c(new_machine): new_machine("forky")
+
+With `-n 2 --dist loadgroup` the two suites run side by side.
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.system import roots
+from tests.system.machine import Machine
+
+JOURNALS = roots.CACHE / "test-journals"
+TOOLS = ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "mount", "journalctl")
+
+_running: list[Machine] = []
+_began = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and "suite" in callspec.params:
+            item.add_marker(pytest.mark.xdist_group(callspec.params["suite"]))
+
+
+@pytest.fixture(scope="session")
+def _able_to_boot() -> None:
+    """Without root or a tool there is nothing to test on: never passed over in CI, said aloud elsewhere."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        problem = f"booted machines need {', '.join(missing)}: `make setup` installs them"
+    elif os.geteuid() != 0:
+        problem = "booted machines need root: `make test` uses sudo"
+    else:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(problem)
+    pytest.skip(problem)
+
+
+@pytest.fixture(scope="session", params=[pytest.param(suite, id=name) for suite, name in roots.SUITES.items()])
+def suite(request: pytest.FixtureRequest) -> str:
+    """A Debian suite; a test that asks for it, or for `machine`, runs once on each."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def machine(suite: str, _able_to_boot: None) -> Iterator[Machine]:
+    """A machine shared with other tests: leave it as you found it, and do not reboot it."""
+    with ExitStack() as stack:
+        yield _start(stack, suite)
+
+
+@pytest.fixture
+def new_machine(_able_to_boot: None) -> Iterator[Callable[..., Machine]]:
+    """Boots machines for this test alone: new_machine(suite, nspawn_options=…). Several are fine."""
+    with ExitStack() as stack:
+        yield lambda suite, **options: _start(stack, suite, **options)
+
+
+def _start(stack: ExitStack, suite: str, **options: tuple[str, ...]) -> Machine:
+    machine = Machine(suite, **options)
+    _running.append(machine)
+    stack.callback(_running.remove, machine)
+    return stack.enter_context(machine)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[_began] = time.time()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:  # the report, which is passed on as it is
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    if report.failed and _running:
+        path = JOURNALS / (re.sub(r"[^\w.-]+", "_", item.nodeid).strip("_") + ".journal.txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(_last_words(machine, item.stash[_began]) for machine in _running), errors="replace")
+        report.sections.append(("the machine's journal", str(path.relative_to(roots.PROJECT))))
+    return report  # type: ignore[return-value]
+
+
+def _last_words(machine: Machine, since: float) -> str:
+    """What helps to understand a failure; a machine that is in no state to tell must not hide the failure itself."""
+    try:
+        journal = machine.journal_text(since=since)
+    except Exception as error:
+        journal = f"no journal: {error}"
+    return f"===== {machine.name} ({machine.suite})\n{journal}\n----- its console\n{machine.console()}"
