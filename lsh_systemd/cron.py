@@ -202,15 +202,14 @@ _FIELDS = {
 def parse(expression: str, *, seconds: bool = False, key: str = "") -> Cron:
     """The Cron that this expression means: five fields or a macro; with ``seconds`` also six (seconds last) and
     seven (then the year). ``key``, a job's id, decides what H stands for. Raises CronError."""
-    text = expression.strip(" \t")
-    if text.startswith("@"):
-        return _parse_fields(expression, _macro(text, expression.index("@")), key)
     if stray := re.search(r"[^!-~ \t]", expression):
         raise CronError(
             f"character {stray[0]!r} has no place in a cron expression",
             hint="write plain ASCII: minute hour day month weekday",
             position=stray.start(),
         )
+    if (text := expression.strip(" \t")).startswith("@"):
+        return _parse_fields(expression, _macro(text, expression.index("@")), key)
     words = [(word[0], word.start()) for word in re.finditer(r"[^ \t]+", expression)]
     if len(words) not in ((5, 6, 7) if seconds else (5,)):
         raise _wrong_count(expression, words, seconds)

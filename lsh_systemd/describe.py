@@ -4,15 +4,9 @@ Our own words, not the package cron-descriptor's: it says "every 35 minutes" of 
 Monday", and turns ``1,5L`` into the last Monday and Friday.
 """
 
-import re
 from collections.abc import Iterator, Set
-from datetime import UTC, datetime, timedelta
-from itertools import islice
-from zoneinfo import ZoneInfo
 
-from lsh_systemd.cron import LAST, MACROS, Cron
-from lsh_systemd.instants import matches, upcoming
-from lsh_systemd.zones import Transition, transitions
+from lsh_systemd.cron import LAST, Cron
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = tuple("January February March April May June July August September October November December".split())
@@ -26,7 +20,8 @@ def describe(cron: Cron) -> str:
     date = _date(cron)
     if not date and len(cron.hours) < 24:
         date = "every day"
-    sentence = f"{time} {date}".strip()
+    # ", Monday to Friday", but " every Monday" and " on the 1st"
+    sentence = time + (", " if date[:1].isupper() else " " if date else "") + date
     return sentence[0].upper() + sentence[1:]
 
 
@@ -34,8 +29,8 @@ def _time(cron: Cron) -> str:
     """At what times of day."""
     hours, minutes, seconds = sorted(cron.hours), sorted(cron.minutes), sorted(cron.seconds)
     if len(hours) * len(minutes) * len(seconds) <= _ALL_TIMES and len(hours) < 24:
-        shown = (lambda h, m, s: f"{h:02}:{m:02}") if seconds == [0] else (lambda h, m, s: f"{h:02}:{m:02}:{s:02}")
-        return "at " + _join([shown(h, m, s) for h in hours for m in minutes for s in seconds])
+        end = len("02:00") if seconds == [0] else len("02:00:00")
+        return "at " + _join([f"{h:02}:{m:02}:{s:02}"[:end] for h in hours for m in minutes for s in seconds])
     if seconds == [0]:
         return _minutes(cron.hours, cron.minutes)
     each = _every(cron.seconds, 60, "second") or f"at second {_numbers(cron.seconds)}"
@@ -53,14 +48,14 @@ def _minutes(hours: Set[int], minutes: Set[int]) -> str:
             return "every hour, on the hour"
         return every or f"at {_past(minutes)} every hour"
     if every and run:
-        return f"{every} from {run[0]:02}:{min(minutes):02} to {run[1]:02}:{max(minutes):02}"
+        return f"{every.partition(',')[0]} from {run[0]:02}:{min(minutes):02} to {run[1]:02}:{max(minutes):02}"
     every_hours = _every(hours, 24, "hour")
     if len(minutes) == 1 and (every_hours or run):
         first, last = run or (min(hours), max(hours))
         minute = min(minutes)
         return f"{every_hours or 'every hour'} from {first:02}:{minute:02} to {last:02}:{minute:02}"
-    during = f"from hour {run[0]} to {run[1]}" if run else f"in hour {_numbers(hours)}"
-    return f"{every}, {during}" if every else f"at {_past(minutes)} the hour, {during}"
+    during = f"every hour from {run[0]} to {run[1]}" if run else f"the hours {_numbers(hours)}"
+    return f"{every} of {during}" if every else f"at {_past(minutes)} {during}"
 
 
 def _date(cron: Cron) -> str:
@@ -70,14 +65,12 @@ def _date(cron: Cron) -> str:
     day, weekday = _day_of_month(cron, months), _day_of_week(cron, months)
     if day and weekday and cron.day_and:
         days = f"{day}, if it is {_weekday_alone(cron)}"
-    elif (not cron.day_and and cron.daily) or not (day or weekday):
-        days = f"every day in {months}" if months else ""
     elif day and weekday:
         days = f"{day}, and also {weekday}"
-    elif not cron.day_and:  # one of the two is every day, and either suffices
-        days = f"every day in {months}" if months else ""
-    else:
+    elif (day or weekday) and cron.day_and:
         days = day or weekday
+    else:  # neither is limited, or only one of them and either suffices
+        days = f"every day in {months}" if months else "every day" if years else ""
     return " ".join(part for part in (days, years) if part)
 
 
@@ -108,7 +101,7 @@ def _day_of_week(cron: Cron, months: str) -> str:
     parts = []
     if days.numbers:
         names = _names(days.numbers, _WEEKDAYS, 0)
-        parts.append((f"from {names}" if " to " in names else f"every {names}") + (f" in {months}" if months else ""))
+        parts.append((names if " to " in names else f"every {names}") + (f" in {months}" if months else ""))
     nth = [f"the {_NTH[n]} {_WEEKDAYS[weekday]}" for weekday, n in sorted(days.nth)]
     if nth:
         parts.append(f"on {_join(nth)} of {months or 'the month'}")

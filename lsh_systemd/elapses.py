@@ -22,6 +22,8 @@ def were_scheduled(found: Found | None, runs: Sequence[Run], before: Run | None)
     """
     if found is None or found.job is None:
         return [True] * len(runs)
+    if not found.job.has_timer:
+        return [False] * len(runs)
     pairs = list(zip(runs, [before, *runs], strict=False))
     if found.job.every:
         return [_is_due(found.job, run, earlier) for run, earlier in pairs]

@@ -50,8 +50,9 @@ def missing(cron: Cron, change: Transition) -> Iterator[datetime]:
 
 
 def _made_up(cron: Cron, change: Transition) -> Iterator[datetime]:
-    """The run at the end of a gap for the times that it swallowed, unless the job runs then anyway."""
-    if cron.fixed and not cron.match(change.wall[1]) and next(matches(cron, *change.wall), None):
+    """The run at the end of a gap for the times that it swallowed, unless the job runs in that minute anyway."""
+    start, end = change.wall
+    if cron.fixed and any(matches(cron, start, end)) and not any(matches(cron, end, end + timedelta(minutes=1))):
         yield change.at
 
 

@@ -1,6 +1,7 @@
 """The journal, read. The only module that knows systemd.journal."""
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
@@ -59,15 +60,21 @@ class Journal:
                 yield None
 
     def changes(self, seconds: float) -> Iterator[bool]:
-        """For ever: sleep until anybody wrote to the journal (True), or for so many seconds (False)."""
+        """For ever: sleep until there is a new event (True), or for so many seconds (False)."""
         reader = self._open()
         self._match_events(reader)
         reader.seek_tail()
         reader._previous()
+        until = time.monotonic() + seconds
         while True:
-            yield reader.wait(seconds) != 0
+            # Every line of every service ends the wait: most are none of ours.
+            reader.wait(max(0.0, until - time.monotonic()))
+            found = bool(reader._next())
             while reader._next():
                 pass
+            if found or time.monotonic() >= until:
+                yield found
+                until = time.monotonic() + seconds
 
     def output(self, runs: Iterable[Run]) -> Iterator[tuple[Entry, bytes]]:
         """All that the units of these ended runs wrote, from the first run's start on, as (entry, MESSAGE)."""

@@ -159,14 +159,18 @@ class Fold:
         if not _JOB_UNIT.fullmatch(unit) or not _INVOCATION_ID.fullmatch(run_id) or not self._known(unit):
             return
         run = self._latest(unit)
+        # One that fails before it can begin (a missing EnvironmentFile=) has no "starting": only its failure is told.
+        if kind in (STARTING, FAILURE_RESULT) and (not run or run.id != run_id):
+            run = self._begun(unit, run_id, entry)
+            monotonic = _number(entry.get("__MONOTONIC_TIMESTAMP"))
+            run = replace(run, started_usec=_when(entry), started_monotonic_usec=monotonic)
+            self._put(run)
         if kind == STARTING:
-            if not run or run.id != run_id:
-                run = self._begun(unit, run_id, entry)
-                monotonic = _number(entry.get("__MONOTONIC_TIMESTAMP"))
-                self._put(replace(run, started_usec=_when(entry), started_monotonic_usec=monotonic))
-        elif not run or run.id != run_id or run.result is not None:
+            return
+        if not run or run.id != run_id or run.result is not None:
             return  # its record has said all, and more exactly
-        elif kind == PROCESS_EXIT:
+        run = replace(run, trigger=run.trigger or UNSURE)
+        if kind == PROCESS_EXIT:
             self._exits[run_id] = entry
         elif kind == FAILURE_RESULT and entry.get("UNIT_RESULT") in _RESULTS:
             exited = self._exits.pop(run_id, {})

@@ -8,10 +8,11 @@ A timer elapses at the union of its lines, so a line too many costs nothing and 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from lsh_systemd.calendar_text import instants_text, time_text, values_text, weekdays_text
 from lsh_systemd.cron import LAST, Cron, CronError, DaysOfMonth, DaysOfWeek
-from lsh_systemd.instants import missing, upcoming
+from lsh_systemd.instants import matches, missing, upcoming
 from lsh_systemd.zones import Transition, check_zone, systemd_zone, transitions
 
 EVERY_DAY = frozenset(range(1, 32))
@@ -19,13 +20,13 @@ EVERY_WEEKDAY = frozenset(range(7))
 EVERY_MONTH = frozenset(range(1, 13))
 MON, TUE, WED, THU, FRI = range(5)
 
-# The lengths of months: which months, in which years (None: all). systemd's 1972/4 would hold 2100, no leap year; and
-# a line takes one step, so the common years are three.
+# The lengths of months: which months, in which years (None: all). systemd's 2024/4 would hold 2100, no leap year; and a
+# line takes one step, so the common years are three. What is past needs no line.
 _LENGTHS: tuple[tuple[int, frozenset[int], frozenset[int] | None], ...] = (
     (31, frozenset({1, 3, 5, 7, 8, 10, 12}), None),
     (30, frozenset({4, 6, 9, 11}), None),
-    (29, frozenset({2}), frozenset(range(1972, 2097, 4))),
-    *((28, frozenset({2}), frozenset(range(first, 2100, 4))) for first in (1971, 1973, 1974)),
+    (29, frozenset({2}), frozenset(range(2024, 2097, 4))),
+    *((28, frozenset({2}), frozenset(range(first, 2100, 4))) for first in (2025, 2026, 2027)),
 )
 
 
@@ -49,16 +50,16 @@ def calendar_lines(
     if utc := _same_in_utc(cron, changes):
         return (utc,)
     suffix = f" {systemd_zone(zone)}" if zone else ""
-    base = tuple(line + suffix for line in base_lines(cron))
+    base = tuple(line + suffix for line in base_lines(cron, forward=_repeated_months(cron, changes)))
     return base + instants_text(instant for change in changes for instant in missing(cron, change))
 
 
-def base_lines(cron: Cron) -> tuple[str, ...]:
+def base_lines(cron: Cron, *, forward: frozenset[int] = frozenset()) -> tuple[str, ...]:
     """The expression as OnCalendar= values without a zone; between them they elapse at the wall-clock times that it
-    matches, transitions aside."""
+    matches, transitions aside. In the months ``forward`` no day is counted from the end of the month."""
     times = time_text(cron.hours, cron.minutes, cron.seconds)
     lines: dict[str, None] = {}
-    for rule in _rules(cron):
+    for rule in (part for whole in _rules(cron) for part in _forward(whole, forward)):
         weekdays = "" if rule.weekdays == EVERY_WEEKDAY else weekdays_text(rule.weekdays) + " "
         year = "*" if rule.years is None else values_text(rule.years, 1970, 2199, width=4)
         month = values_text(rule.months, 1, 12)
@@ -80,6 +81,13 @@ def _same_in_utc(cron: Cron, changes: tuple[Transition, ...]) -> str | None:
     if len(minutes) > 1 or any(offset % 60 for offset in offsets):
         return None
     return f"*-*-* {time_text(cron.hours, minutes.pop(), cron.seconds)} UTC"
+
+
+def _repeated_months(cron: Cron, changes: tuple[Transition, ...]) -> frozenset[int]:
+    """The months in which the job has times that come twice. Counting from the end of the month (Sun *-*~07/1) goes
+    wrong there: once systemd has looked up that end, it takes such a time for the second of the two."""
+    overlaps = [change.wall for change in changes if not change.gap]
+    return frozenset(wall.month for overlap in overlaps for wall in islice(matches(cron, *overlap), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +168,8 @@ def _and(a: _Rule, b: _Rule) -> Iterator[_Rule]:
     if EVERY_DAY not in (a.days, b.days) and a.from_end != b.from_end:
         # the day counted from the end has another number in each length of month
         end, start = (a, b) if a.from_end else (b, a)
-        for length, months, years in _LENGTHS:
-            days = frozenset(length + 1 - day for day in end.days)
-            here = _Rule(weekdays=end.weekdays, days=days, months=end.months & months, years=_years(end.years, years))
-            yield from _and(here, start)
+        for rule in _forward(end, EVERY_MONTH):
+            yield from _and(rule, start)
         return
     days, from_end = (b.days, b.from_end) if a.days == EVERY_DAY else (a.days & b.days, a.from_end)
     if b.days == EVERY_DAY:
@@ -177,6 +183,20 @@ def _and(a: _Rule, b: _Rule) -> Iterator[_Rule]:
     )
     if rule.weekdays and rule.days and rule.months and rule.years != frozenset():
         yield rule
+
+
+def _forward(rule: _Rule, months: frozenset[int]) -> Iterator[_Rule]:
+    """The same dates; but in these months, days count from the start."""
+    if not rule.from_end or not rule.months & months:
+        yield rule
+        return
+    if rule.months - months:
+        yield replace(rule, months=rule.months - months)
+    for length, those, some_years in _LENGTHS:
+        here, years = rule.months & months & those, _years(rule.years, some_years)
+        if here and years != frozenset():
+            days = frozenset(length + 1 - day for day in rule.days)
+            yield replace(rule, days=days, from_end=False, months=here, years=years)
 
 
 def _years(a: frozenset[int] | None, b: frozenset[int] | None) -> frozenset[int] | None:

@@ -46,7 +46,7 @@ _SUMMARIES = {
     "enable": "Let a job's schedule count.",
     "disable": "Let a job's schedule rest.",
     "set": "Change some of a job's settings.",
-    "edit": "Change a job's definition in your editor.",
+    "edit": "Change a job's definition, as TOML, in $VISUAL or $EDITOR.",
     "rename": "Give a job a new name; its history follows.",
     "remove": "Remove jobs: their schedules and unit files.",
     "explain": "Explain a cron expression: in words, as OnCalendar, and its next instants.",

@@ -11,7 +11,7 @@ from lsh_systemd.cli.table import local_time, relative
 from lsh_systemd.jobfile import from_plain
 
 
-@click.command("add", cls=GroupedCommand, epilog="Full stories: man lshctl(1), README.")
+@click.command("add", cls=GroupedCommand)
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True)
 @job_options

@@ -1,15 +1,16 @@
 """What all commands share: the scope, the parts they work with, and how errors become words."""
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls
 
@@ -72,12 +73,30 @@ class OneLineErrors(click.Command):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _usage_in_short():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _usage_in_short():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
+
+
+@contextlib.contextmanager
+def _usage_in_short() -> Iterator[None]:
+    """A wrong command line, too, is told in two lines; click would take four."""
+    try:
+        yield
+    except click.UsageError as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2 and later
+            raise
+        message = error.format_message().removesuffix(".")
+        hint = f"{error.ctx.command_path} --help" if error.ctx else None
+        raise BadInput(message[:1].lower() + message[1:], hint=hint) from None
 
 
 def fail(error: LshError) -> None:

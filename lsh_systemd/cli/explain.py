@@ -41,7 +41,9 @@ def explain_command(
 
 def _explain(expression: str, zone: str | None, start: str | None, count: int, seconds: bool) -> dict[str, Any]:
     """The shape that ``explain --json`` promises."""
-    from lsh_systemd import analyze, cron, describe, schedule
+    from itertools import islice
+
+    from lsh_systemd import analyze, cron, describe, instants, schedule, surprises
     from lsh_systemd.run import rfc3339
     from lsh_systemd.zones import check_zone
 
@@ -51,13 +53,15 @@ def _explain(expression: str, zone: str | None, start: str | None, count: int, s
     local_zone = analyze.local_zone()
     after = analyze.parse_timestamp(start, zone=zone) if start else datetime.now(UTC)
     lines = schedule.calendar_lines(parsed, zone=zone, now=after, local_zone=local_zone)
+    coming = instants.upcoming(parsed, zone or local_zone, after)
     return {
         "expression": expression,
         "timezone": zone or local_zone,
         "calendar": list(lines),
-        "next": [rfc3339(round(each.timestamp() * 1e6)) for each in analyze.instants(lines, after=after, count=count)],
+        # By the rule itself; that the lines elapse at just these instants is what tests/unit/test_cron_instants.py holds.
+        "next": [rfc3339(round(each.timestamp() * 1e6)) for each in islice(coming, count)],
         "description": describe.describe(parsed),
-        "warnings": list(describe.warnings(parsed, zone=zone or local_zone, now=after)),
+        "warnings": surprises.warnings(parsed, zone or local_zone, after),
     }
 
 

@@ -156,7 +156,7 @@ def report_command(app: App, name: str | None, since: str | None, as_json: bool)
 def logs_command(
     app: App, name: str, follow: bool, lines: int | None, since: str | None, run_id: str | None, as_json: bool
 ) -> None:
-    """Show what a job wrote and what systemd said of it, through journalctl."""
+    """Show what a job wrote, through journalctl; with what systemd said of it."""
     if run_id is not None:
         run_id = _one_run(app, run_id).id
     arguments = _journalctl(app, _known_job(app, name), run_id)

@@ -3,6 +3,7 @@
     def test_a(machine): …                      on both systemds, each booted once and shared by the tests
     def test_b(new_machine, suite): …           on both, a machine of its own: for tests that reboot, break or count
     def test_c(new_machine): new_machine("forky")
+    def test_d(lsh): lsh("add", …)              on both, in both scopes: as root, and as bob with jobs of his own
 
 With `-n 2 --dist loadgroup` the two suites run side by side.
 """
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.system import roots
+from tests.system.lsh import Lsh
 from tests.system.machine import Machine
 
 JOURNALS = roots.CACHE / "test-journals"
@@ -67,6 +69,19 @@ def new_machine(_able_to_boot: None) -> Iterator[Callable[..., Machine]]:
     """Boots machines for this test alone: new_machine(suite, nspawn_options=…). Several are fine."""
     with ExitStack() as stack:
         yield lambda suite, **options: _start(stack, suite, **options)
+
+
+@pytest.fixture(params=["system", "user"])
+def scope(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def lsh(machine: Machine, scope: str) -> Iterator[Lsh]:
+    """lshctl on the shared machine; the jobs that a test makes are removed after it."""
+    lsh = Lsh(machine, scope)
+    yield lsh
+    lsh.clean()
 
 
 def _start(stack: ExitStack, suite: str, **options: tuple[str, ...]) -> Machine:

@@ -217,6 +217,8 @@ class Machine:
 
     def add_user(self, name: str, *, linger: bool = True, groups: tuple[str, ...] = ()) -> None:
         """Make a user and, unless `linger` is false, wait until their user manager is up. Repeating it is fine."""
+        if name in self._lingering:
+            return
         if self.run("id", name, check=False).returncode != 0:
             self.run("useradd", "--create-home", "--shell=/bin/bash", f"--groups={','.join(groups)}", name)
         if linger:

@@ -1,0 +1,90 @@
+"""What lshctl costs, as ratios against a baseline in the same run on the same machine. Nothing here passes or fails by time.
+
+LSH_BENCH_JOBS (5000) says how many jobs make a machine full.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from lsh_systemd import unit
+from lsh_systemd.jobfile import from_plain
+from lsh_systemd.scope import Scope
+from tests.system.machine import Machine
+
+JOBS = int(os.environ.get("LSH_BENCH_JOBS", "5000"))
+ROUNDS = 15
+UNITS = "/etc/systemd/system"
+
+
+def median(action: Callable[[int], object]) -> float:
+    """The median of several rounds, in seconds."""
+    times = []
+    for number in range(ROUNDS):
+        began = time.perf_counter()
+        action(number)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def fill(machine: Machine, count: int) -> None:
+    """Give the machine so many jobs, without going through lshctl for each."""
+    names = []
+    for number in range(count):
+        job = from_plain({"name": f"fill {number}", "command": "true", "schedule": "0 3 * * *"})
+        files = unit.render(job, scope=Scope.SYSTEM, recorder="/bin/true", now=datetime.now(UTC), local_zone="UTC")
+        for name, text in files.items():
+            machine.write(f"{UNITS}/{name}", text)
+        names.append(job.timer)
+    for start in range(0, count, 1000):
+        machine.run("systemctl", "start", *names[start : start + 1000], timeout=300)
+
+
+@pytest.fixture
+def full(new_machine: Callable[..., Machine], suite: str) -> Iterator[Machine]:
+    """A machine of its own, empty at first."""
+    yield new_machine(suite)
+
+
+def add(machine: Machine, prefix: str) -> float:
+    return median(
+        lambda n: machine.run("lshctl", "add", f"{prefix} {n}", "--schedule", "5 4 * * *", "--", "true", timeout=120)
+    )
+
+
+def test_add_and_list(full: Machine) -> None:
+    fill(full, 10)
+    add(full, "warm")
+    few = add(full, "few")
+    listing_few = median(lambda n: full.run("lshctl", "list", "--json"))
+    fill(full, JOBS)
+    many = add(full, "many")
+    listing = median(lambda n: full.run("lshctl", "list", "--json", timeout=300))
+    timers = median(lambda n: full.run("systemctl", "list-timers", "--all", timeout=300))
+    start = median(lambda n: full.run("lshctl", "--version"))
+    print(f"\nsystemd {full.systemd_version}, {JOBS} jobs, medians of {ROUNDS}")
+    print(f"  add with {JOBS} jobs / with 10              {many / few:6.2f}   ({many * 1e3:.0f} ms / {few * 1e3:.0f} ms)")
+    print(f"  list {JOBS} / systemctl list-timers          {listing / timers:6.2f}   ({listing:.2f} s / {timers:.2f} s)")
+    print(f"  list 10 / lshctl --version                  {listing_few / start:6.2f}")
+
+
+def test_a_run_beside_a_bare_one(full: Machine) -> None:
+    full.write(f"{UNITS}/bare.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c true\n")
+    full.run("lshctl", "add", "recorded", "--", "true")
+    bare = median(lambda n: full.run("systemctl", "start", "bare.service"))
+    recorded = median(lambda n: full.run("systemctl", "start", "lsh-recorded.service"))
+    script = "for i in $(seq 200); do systemctl start {}; done; cat /sys/fs/cgroup/system.slice/cpu.stat | head -n 1"
+
+    def cpu(name: str) -> float:
+        before = full.run("sh", "-c", "head -n 1 /sys/fs/cgroup/system.slice/cpu.stat").stdout.split()[1]
+        after = full.run("sh", "-c", script.format(name), timeout=300).stdout.split()[1]
+        return (int(after) - int(before)) / 200 / 1e3
+
+    bare_cpu, recorded_cpu = cpu("bare.service"), cpu("lsh-recorded.service")
+    print(f"\nsystemd {full.systemd_version}, medians of {ROUNDS}")
+    print(f"  a recorded run / a bare one, elapsed        {recorded / bare:6.2f}")
+    print(f"  CPU of a run's units                        {recorded_cpu:6.2f} ms / {bare_cpu:.2f} ms")

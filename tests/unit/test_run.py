@@ -1,0 +1,229 @@
+"""How journal entries become runs."""
+
+from typing import Any
+
+import pytest
+
+from lsh_systemd.run import (
+    FAILURE_RESULT,
+    FINISHED,
+    MARK,
+    PROCESS_EXIT,
+    RECORD,
+    STARTING,
+    UNSURE,
+    Fold,
+    Output,
+    Run,
+    attribute,
+    rfc3339,
+)
+from lsh_systemd.scope import Scope
+
+UNIT = "lsh-backup.service"
+FIRST, SECOND = "a" * 32, "b" * 32
+SECOND_USEC = 1_000_000
+
+
+def starting(run_id: str, at: int, **fields: str) -> dict[str, str]:
+    return {
+        "MESSAGE_ID": STARTING,
+        "UNIT": UNIT,
+        "INVOCATION_ID": run_id,
+        "_PID": "1",
+        "_UID": "0",
+        "_BOOT_ID": "boot",
+        "_HOSTNAME": "host",
+        "_SOURCE_REALTIME_TIMESTAMP": str(at),
+        "__MONOTONIC_TIMESTAMP": str(at // 2),
+    } | fields
+
+
+def record(run_id: str, at: int, result: str = "success", **fields: str) -> dict[str, str]:
+    return {
+        "MESSAGE_ID": RECORD,
+        "LSH_SCOPE": "system",
+        "LSH_UNIT": UNIT,
+        "LSH_INVOCATION_ID": run_id,
+        "LSH_RESULT": result,
+        "LSH_EXIT_CODE": "exited",
+        "LSH_EXIT_STATUS": "0",
+        "LSH_CPU_USEC": "2500",
+        "_PID": "70",
+        "_UID": "0",
+        "_BOOT_ID": "boot",
+        "_HOSTNAME": "host",
+        "_SOURCE_REALTIME_TIMESTAMP": str(at),
+        "__MONOTONIC_TIMESTAMP": str(at // 2),
+    } | fields
+
+
+def manager(kind: str, run_id: str, at: int, **fields: str) -> dict[str, str]:
+    return starting(run_id, at) | {"MESSAGE_ID": kind} | fields
+
+
+def fold(*entries: dict[str, str], last: Run | None = None, known: bool = True) -> list[Run]:
+    folding = Fold(
+        Scope.SYSTEM,
+        uid=0,
+        last=lambda unit: last,
+        known=lambda unit: known,
+        trusted=lambda unit, uid: uid == 0,
+    )
+    folding.feed(entries)
+    return list(folding.changed.values())
+
+
+def test_a_record_alone_makes_a_whole_run() -> None:
+    (run,) = fold(record(FIRST, 7 * SECOND_USEC, LSH_STARTED="5.250000"))
+    assert run.to_json() == {
+        "id": FIRST,
+        "job": "backup",
+        "host": "host",
+        "trigger": "manual",
+        "attempt": 1,
+        "started_at": "1970-01-01T00:00:05.250000Z",
+        "ended_at": "1970-01-01T00:00:07.000000Z",
+        "duration_seconds": 1.75,
+        "result": "success",
+        "exit_status": 0,
+        "signal": None,
+        "cpu_seconds": 0.0025,
+        "memory_peak_bytes": None,
+        "io_read_bytes": None,
+        "io_write_bytes": None,
+        "output": "",
+        "output_bytes": 0,
+    }
+
+
+def test_the_start_of_systemd_s_own_message_is_the_more_exact_one_and_duration_is_monotonic() -> None:
+    (run,) = fold(starting(FIRST, 4 * SECOND_USEC), record(FIRST, 8 * SECOND_USEC, LSH_STARTED="3.9"))
+    assert (run.started_usec, run.duration_usec) == (4 * SECOND_USEC, 2 * SECOND_USEC)
+
+
+def test_a_start_without_an_end_is_running() -> None:
+    (run,) = fold(starting(FIRST, 5))
+    assert run.running and run.trigger is None
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("exited", "7", (7, None)),
+        ("killed", "KILL", (None, "KILL")),
+        ("dumped", "SEGV", (None, "SEGV")),
+        ("", "", (None, None)),
+    ],
+)
+def test_exit_status_or_signal(code: str, status: str, expected: tuple[Any, Any]) -> None:
+    (run,) = fold(record(FIRST, 9, "exit-code", LSH_EXIT_CODE=code, LSH_EXIT_STATUS=status))
+    assert (run.exit_status, run.signal) == expected
+
+
+def test_systemd_s_word_counts_where_the_record_is_missing() -> None:
+    failed = fold(
+        starting(FIRST, 2),
+        manager(PROCESS_EXIT, FIRST, 4, EXIT_CODE="exited", EXIT_STATUS="3"),
+        manager(FAILURE_RESULT, FIRST, 4, UNIT_RESULT="exit-code"),
+    )
+    finished = fold(starting(FIRST, 2), manager(FINISHED, FIRST, 4, JOB_RESULT="done"))
+    assert [(run.result, run.exit_status) for run in failed + finished] == [("exit-code", 3), ("success", 0)]
+
+
+def test_the_record_wins_over_systemd_s_later_word() -> None:
+    (run,) = fold(
+        starting(FIRST, 2), record(FIRST, 4, "oom-kill"), manager(FAILURE_RESULT, FIRST, 5, UNIT_RESULT="exit-code")
+    )
+    assert (run.result, run.ended_usec) == ("oom-kill", 4)
+
+
+def test_the_same_entries_again_change_nothing() -> None:
+    entries = [starting(FIRST, 2), record(FIRST, 4)]
+    once = fold(*entries)
+    assert fold(*entries, last=once[0]) == []
+
+
+def test_a_new_start_ends_a_run_whose_record_was_lost() -> None:
+    runs = {run.id: run.result for run in fold(starting(FIRST, 2), starting(SECOND, 5), record(SECOND, 6))}
+    assert runs == {FIRST: "lost", SECOND: "success"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"_UID": "1000"},
+        {"LSH_SCOPE": "user"},
+        {"LSH_UNIT": "lsh-../x.service"},
+        {"LSH_UNIT": "sshd.service"},
+        {"LSH_INVOCATION_ID": "A" * 32},
+        {"LSH_RESULT": "splendid"},
+        {"LSH_UNIT": "lsh-\x1b[31m.service"},
+    ],
+)
+def test_a_forged_or_malformed_record_is_no_run(change: dict[str, str]) -> None:
+    assert fold(record(FIRST, 4) | change) == []
+
+
+def test_a_foreign_unit_s_messages_are_no_runs() -> None:
+    assert fold(starting(FIRST, 2), manager(FINISHED, FIRST, 3), known=False) == []
+    assert fold(starting(FIRST, 2, _PID="99")) == []
+
+
+def trigger(usec: int) -> dict[str, str]:
+    return {"LSH_TRIGGER_UNIT": "lsh-backup.timer", "LSH_TRIGGER_USEC": str(usec)}
+
+
+def test_an_old_trigger_says_nothing_a_new_one_is_the_timer_s() -> None:
+    before = Run(id="c" * 32, job="backup", unit=UNIT, boot_id="boot", trigger_usec=50, result="success")
+    (stale,) = fold(starting(FIRST, 60), record(FIRST, 61, **trigger(50)), last=before)
+    (fresh,) = fold(starting(FIRST, 60), record(FIRST, 61, **trigger(59)), last=before)
+    assert (stale.trigger, fresh.trigger) == (UNSURE, "timer")
+
+
+def test_the_mark_of_lshctl_tells_even_after_the_record() -> None:
+    mark = record(FIRST, 62) | {"MESSAGE_ID": MARK, "LSH_TRIGGER": "manual"}
+    for entries in (
+        [starting(FIRST, 60), mark, record(FIRST, 63, **trigger(5))],
+        [record(FIRST, 61, **trigger(5)), mark],
+    ):
+        (run,) = fold(*entries)
+        assert run.trigger == "manual"
+
+
+def test_a_line_without_invocation_id_belongs_by_its_pid() -> None:
+    runs = [
+        Run(id=FIRST, job="x", unit=UNIT, boot_id="boot", started_usec=10, ended_usec=20, pid=100),
+        Run(id=SECOND, job="x", unit=UNIT, boot_id="boot", started_usec=20, ended_usec=30, pid=110),
+    ]
+    line = {"_BOOT_ID": "boot", "__REALTIME_TIMESTAMP": "25"}
+    assert attribute(line | {"_PID": "99"}, runs) == runs[0]  # late, but by its PID the first one's
+    assert attribute(line | {"_PID": "105"}, runs) == runs[1]
+    assert attribute(line | {"_PID": "7", "_SYSTEMD_INVOCATION_ID": SECOND}, runs) == runs[1]
+    assert attribute(line | {"_PID": "7", "_SYSTEMD_INVOCATION_ID": "f" * 32}, runs) is None
+    assert attribute(line | {"_PID": "105", "_BOOT_ID": "other"}, runs) is None
+
+
+def test_output_is_whole_up_to_the_limit() -> None:
+    output = Output(100)
+    for line, ended_by in ((b"a", None), (b"\xff\xfe", "nul"), (b"b", "line-max"), (b"c", "eof")):
+        output.add(line, ended_by)
+    assert (output.bytes(), output.size) == (b"a\n\xff\xfe\0bc", 7)
+
+
+@pytest.mark.parametrize("lines", [1, 20, 21, 500])
+def test_longer_output_keeps_head_and_tail(lines: int) -> None:
+    output, whole = Output(100), b"".join(b"%04d\n" % number for number in range(lines))
+    for number in range(lines):
+        output.add(b"%04d" % number, None)
+    assert output.size == len(whole)
+    if len(whole) <= 100:
+        assert output.bytes() == whole
+    else:
+        marker = f"\n[… {len(whole) - 100} bytes left out …]\n".encode()
+        assert output.bytes() == whole[:50] + marker + whole[-50:]
+
+
+def test_times_keep_their_microseconds() -> None:
+    assert rfc3339(1795329711402521) == "2026-11-22T06:41:51.402521Z"
+    assert rfc3339(None) is None
