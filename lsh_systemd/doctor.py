@@ -79,7 +79,7 @@ class Doctor:
     def _access(self) -> Iterator[Finding]:
         if self.scope is Scope.SYSTEM and not os.access(unit_dir(self.scope), os.W_OK):
             yield Finding(
-                check="access", level="error", message=f"you may not change jobs of the machine ({unit_dir(self.scope)})",
+                check="access", level="error", message=f"you may not write to {unit_dir(self.scope)}",
                 fix="sudo lshctl …, or lshctl --user … for jobs of your own",
             )  # fmt: skip
 
@@ -94,7 +94,7 @@ class Doctor:
             user = str(os.getuid())
         if not Path("/var/lib/systemd/linger", user).exists():
             yield Finding(
-                check="lingering", level="warning", message="your jobs end when you log out, and wait for a login after a boot",
+                check="lingering", level="warning", message="your jobs end when you log out and wait for a login",
                 fix=f"sudo loginctl enable-linger {user}",
             )  # fmt: skip
         if not (runtime_dir() / "bus").exists():
@@ -112,7 +112,7 @@ class Doctor:
         logger = shutil.which("logger", path="/usr/bin:/bin")
         if not logger or "--journald" not in _output_of([logger, "--help"]):
             yield Finding(
-                check="recorder", level="error", message="logger cannot write to the journal: runs would leave no record",
+                check="recorder", level="error", message="logger cannot write to the journal: no records",
                 fix="install util-linux's logger (Debian: apt install bsdutils)",
             )  # fmt: skip
 
@@ -126,7 +126,7 @@ class Doctor:
             yield Finding(check="journal", level="error", message="you cannot read your lines in the journal", fix=fix)
         elif not Path("/var/log/journal").exists():
             yield Finding(
-                check="journal", level="warning", message="the journal is gone after a reboot: runs not collected by then are lost",
+                check="journal", level="warning", message="a reboot empties the journal: what is not collected is lost",
                 fix="sudo mkdir -p /var/log/journal && sudo systemctl restart systemd-journald",
             )  # fmt: skip
 
@@ -164,7 +164,7 @@ class Doctor:
         answer = _output_of(["timedatectl", "show", "--property=NTPSynchronized", "--value"]).strip()
         if answer == "no":
             yield Finding(
-                check="clock", level="warning", message="the clock is not synchronized: jobs run by a clock that may be wrong",
+                check="clock", level="warning", message="the clock is not synchronized and may be wrong",
                 fix="sudo timedatectl set-ntp true",
             )  # fmt: skip
 

@@ -18,7 +18,7 @@ def were_scheduled(found: Found | None, runs: Sequence[Run], before: Run | None)
     """For each run of a unit, in their order: does its start fall on an instant of the timer's schedule?
 
     ``before`` is the unit's run before these. An instant that comes while the job still runs is not lost: systemd
-    starts the job again at the end of that run. Of a job that is no longer there, the schedule is taken to be the cause.
+    starts the job again at the end of that run. Of a job that is no longer there, the schedule is taken for the cause.
     """
     if found is None or found.job is None:
         return [True] * len(runs)

@@ -67,7 +67,7 @@ class Jobs:
         self.transient = UnitDir(transient_unit_dir(scope))
 
     def all(self) -> list[Found]:
-        """All jobs, by id. Where both folders have one of the same name, systemd takes the lasting one, and so do we."""
+        """All jobs, by id. Of two with the same name, systemd takes the lasting one, and so do we."""
         found: dict[str, Found] = {}
         for folder in (self.transient, self.lasting):
             for service in folder.services(PREFIX):

@@ -47,7 +47,7 @@ class Journal:
         return reader._get_cursor() if reader._previous() else None
 
     def follow(self, unit: str, cursor: str | None) -> Iterator[tuple[Entry, bytes] | None]:
-        """The unit's output and the events of its runs after ``cursor``, as they come; None when a second brought none."""
+        """The unit's output and events after ``cursor``, as they come; None when a second brought none."""
         reader = self._open()
         self._match_output(reader, [unit])
         reader.add_disjunction()
@@ -128,7 +128,7 @@ class Journal:
             reader.add_disjunction()
 
     def _match_output(self, reader: Any, units: Iterable[str]) -> None:
-        """systemd names a system unit to journald itself; of a user's unit that exits at once only the identifier is left."""
+        """systemd tells journald a system unit's name; of a user's that exits at once only the identifier is left."""
         reader.add_match(_TRANSPORT="stdout")
         if self.scope is Scope.USER:
             reader.add_match(_UID=str(self.uid))

@@ -2,19 +2,22 @@
 
 Not by StartTransientUnit: on systemd 252, a daemon-reload while such a unit runs (any package upgrade does one) reads
 the file that systemd itself has written for it, and that drops ExecStopPostEx= and turns "$" and ";" in commands
-into "\\$" and "\\;" (seen). A unit file under /run goes through the same renderer as every other job, and is as transient.
+into "\\$" and "\\;" (seen). A unit file under /run goes through the same renderer as every job, and is as transient.
 """
 
 import contextlib
 import signal
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.job import Job
-from lsh_systemd.jobs import Found
 from lsh_systemd.run import RECORD, Fold, Run
+
+if TYPE_CHECKING:
+    from lsh_systemd.jobs import Found
 
 # How long the last lines may come in after the record.
 _LATE_SECONDS = 0.1

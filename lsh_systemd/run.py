@@ -34,7 +34,8 @@ MESSAGE_IDS = (*OUR_MESSAGE_IDS, STARTING, FINISHED, FAILURE_RESULT, PROCESS_EXI
 _JOB_UNIT = re.compile(r"lsh-[a-z0-9][a-z0-9-]{0,240}\.service")
 _INVOCATION_ID = re.compile(r"[0-9a-f]{32}")
 _RESULTS = frozenset(
-    "success protocol timeout exit-code signal core-dump watchdog oom-kill start-limit-hit resources exec-condition".split()
+    "success protocol timeout exit-code signal core-dump watchdog oom-kill start-limit-hit resources "
+    "exec-condition".split()
 )
 _TRIGGERS = frozenset({"manual", "retry", "queue", "catch-up", "path", "hook", "api"})
 # A trigger that the environment cannot tell: the collector asks the timer's schedule.

@@ -58,7 +58,7 @@ def _explain(expression: str, zone: str | None, start: str | None, count: int, s
         "expression": expression,
         "timezone": zone or local_zone,
         "calendar": list(lines),
-        # By the rule itself; that the lines elapse at just these instants is what tests/unit/test_cron_instants.py holds.
+        # By the rule itself; that the lines elapse at just these, tests/unit/test_cron_instants.py holds.
         "next": [rfc3339(round(each.timestamp() * 1e6)) for each in islice(coming, count)],
         "description": describe.describe(parsed),
         "warnings": surprises.warnings(parsed, zone or local_zone, after),

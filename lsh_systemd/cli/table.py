@@ -4,7 +4,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import click
 
@@ -23,7 +23,8 @@ _COLOURS = {
 }
 # Every other result is a failure.
 _FAILURES = frozenset(
-    "failed invalid exit-code signal core-dump timeout oom-kill watchdog resources protocol start-limit-hit lost missed".split()
+    "failed invalid exit-code signal core-dump timeout oom-kill watchdog resources protocol start-limit-hit "
+    "lost missed".split()
 )
 
 
@@ -52,7 +53,9 @@ def paint(state: str) -> str:
 
 def local_time(usec: int | None) -> str:
     """ "2026-11-23 02:00:00" in the machine's time zone; "-" for no time."""
-    return f"{datetime.fromtimestamp(usec // 1_000_000):%Y-%m-%d %H:%M:%S}" if usec is not None else "-"
+    return (
+        f"{datetime.fromtimestamp(usec // 1_000_000, UTC).astimezone():%Y-%m-%d %H:%M:%S}" if usec is not None else "-"
+    )
 
 
 def relative(usec: int, now_usec: int) -> str:

@@ -1,4 +1,4 @@
-"""What lshctl costs, as ratios against a baseline in the same run on the same machine. Nothing here passes or fails by time.
+"""What lshctl costs, as ratios against a baseline in the same run on the same machine. Nothing passes or fails by time.
 
 LSH_BENCH_JOBS (5000) says how many jobs make a machine full.
 """
@@ -67,8 +67,12 @@ def test_add_and_list(full: Machine) -> None:
     timers = median(lambda n: full.run("systemctl", "list-timers", "--all", timeout=300))
     start = median(lambda n: full.run("lshctl", "--version"))
     print(f"\nsystemd {full.systemd_version}, {JOBS} jobs, medians of {ROUNDS}")
-    print(f"  add with {JOBS} jobs / with 10              {many / few:6.2f}   ({many * 1e3:.0f} ms / {few * 1e3:.0f} ms)")
-    print(f"  list {JOBS} / systemctl list-timers          {listing / timers:6.2f}   ({listing:.2f} s / {timers:.2f} s)")
+    print(
+        f"  add with {JOBS} jobs / with 10              {many / few:6.2f}   ({many * 1e3:.0f} ms / {few * 1e3:.0f} ms)"
+    )
+    print(
+        f"  list {JOBS} / systemctl list-timers          {listing / timers:6.2f}   ({listing:.2f} s / {timers:.2f} s)"
+    )
     print(f"  list 10 / lshctl --version                  {listing_few / start:6.2f}")
 
 

@@ -166,9 +166,7 @@ def difference(expression: str, window: Window) -> str:
     return _complain(expression, window, lines, want, got)
 
 
-def _complain(
-    expression: str, window: Window, lines: Sequence[str], want: list[datetime], got: list[datetime]
-) -> str:
+def _complain(expression: str, window: Window, lines: Sequence[str], want: list[datetime], got: list[datetime]) -> str:
     said = window.cut(upcoming(parse(expression), window.zone, window.start))
     if want == got == said:
         return ""
@@ -281,20 +279,6 @@ def test_union_is_what_cron_does(zone: str) -> None:
             pytest.fail(shrink(wrong, window))
 
 
-@pytest.mark.skipif("LSH_TORTURE_SECONDS" not in os.environ, reason="LSH_TORTURE_SECONDS says for how long")
-def test_torture() -> None:
-    seed = int(os.environ.get("LSH_TORTURE_SEED", time.time_ns()))
-    rng = random.Random(seed)
-    around = [window for zone in ZONES for window in windows(zone)]
-    end, checked = time.monotonic() + float(os.environ["LSH_TORTURE_SECONDS"]), 0
-    while time.monotonic() < end:
-        window = rng.choice(around)
-        for wrong in differences([expression(rng, window) for _ in range(20)], window):
-            pytest.fail(f"{shrink(wrong, window)} (LSH_TORTURE_SEED={seed}, after {checked})")
-        checked += 20
-    print(f"{checked} expressions, seed {seed}")
-
-
 @pytest.mark.parametrize("zone", ["Africa/Casablanca", "Europe/Berlin", "Europe/Dublin", "Pacific/Chatham"])
 def test_a_running_timer_does_the_same(zone: str) -> None:
     """Each elapse makes systemd calculate all lines anew from there, in the middle of a repeated hour too."""
@@ -378,3 +362,18 @@ def test_dates(text: str) -> None:
     assert found is not None
     got = sorted({at for instants in found for at in instants})[:count]
     assert [at for at in got if at.year < 2070] == want, lines
+
+
+if "LSH_TORTURE_SECONDS" in os.environ:
+
+    def test_torture() -> None:
+        seed = int(os.environ.get("LSH_TORTURE_SEED", time.time_ns()))
+        rng = random.Random(seed)
+        around = [window for zone in ZONES for window in windows(zone)]
+        end, checked = time.monotonic() + float(os.environ["LSH_TORTURE_SECONDS"]), 0
+        while time.monotonic() < end:
+            window = rng.choice(around)
+            for wrong in differences([expression(rng, window) for _ in range(20)], window):
+                pytest.fail(f"{shrink(wrong, window)} (LSH_TORTURE_SEED={seed}, after {checked})")
+            checked += 20
+        print(f"{checked} expressions, seed {seed}")
