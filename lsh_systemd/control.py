@@ -4,7 +4,7 @@ import contextlib
 import os
 import pwd
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,10 +67,10 @@ class Control:
                 folder.write(files)
                 if stale:  # the last run of a removed job of this name still goes on
                     self.manager.reload()
+                self._check_loaded(job)
                 if enabled and job.has_timer:
                     folder.enable(job.timer)
                     self._start_timer(job)
-                self._check_loaded(job)
         return self.next_elapse(job.timer) if enabled and job.has_timer else None
 
     def check_new(self, job: Job, *, transient: bool) -> None:
@@ -115,12 +115,12 @@ class Control:
             was_active = self.manager.get(found.timer, UNIT, "ActiveState") == "active"
             with self._undone_on_failure(found.dir, job):
                 found.dir.write(files)
+                self._check_loaded(job)
                 self._move_stamp(found.timer, job.timer)
                 if found.pair.enabled:
                     found.dir.enable(job.timer)
                 if was_active:
                     self._start_timer(job)
-                self._check_loaded(job)
             self._take_away(found)
         return self.jobs.get(name)
 
@@ -192,9 +192,9 @@ class Control:
             if timer_changed:
                 self._renew_stamp(found.timer)
             self._put_in_place(found, job, files, reload=not forgotten)
+            self._check_loaded(job)
             if was_active or (found.pair.enabled and job.has_timer) or (job.has_timer and not found.pair.timer):
                 self._start_timer(job)
-            self._check_loaded(job)
         except BaseException:
             with contextlib.suppress(LshError):
                 self._put_in_place(found, found.valid_job, found.files, reload=True)
@@ -224,7 +224,6 @@ class Control:
             return  # a timer whose OnBootSec= is over elapses the moment it starts: leave that to the next boot
         self.manager.start(job.timer)
         if self.manager.wait(job.timer, {"active", "failed"}, seconds=_START_SECONDS) != "active":
-            self._check_loaded(job)
             raise ManagerError(f"systemd did not start {job.timer}", hint=f"systemctl status {job.timer} says why")
 
     def _stop_timer(self, timer: str) -> None:
@@ -233,10 +232,14 @@ class Control:
             self.manager.wait(timer, {"inactive", "failed"}, seconds=_START_SECONDS)
 
     def _check_loaded(self, job: Job) -> None:
-        state = self.manager.get(job.unit, UNIT, "LoadState")
-        if state != "loaded":
-            _, reason = self.manager.get(job.unit, UNIT, "LoadError")
-            raise ManagerError(f"systemd did not take {job.unit} ({state}): {reason or 'see the journal'}")
+        """Let systemd read the job's units; raise ManagerError, with its reason, where it does not take one."""
+        for name in (job.unit, job.timer) if job.has_timer else (job.unit,):
+            if self.manager.get(name, UNIT, "LoadState") == "not-found":
+                self.manager.reload()  # a file system that did not show the change of the folder (hostfs: seen)
+            state = self.manager.get(name, UNIT, "LoadState")
+            if state != "loaded":
+                _, reason = self.manager.get(name, UNIT, "LoadError")
+                raise ManagerError(f"systemd did not take {name} ({state}): {reason or 'see the journal'}")
 
     def _check_free(self, job: Job) -> None:
         if self.jobs.find(job.id):
@@ -264,10 +267,15 @@ class Control:
         try:
             yield
         except BaseException:  # Ctrl-C too
-            with contextlib.suppress(LshError):
-                self._stop_timer(job.timer)
-            folder.disable(job.timer)
-            folder.remove(job.unit, job.timer)
+            # Each on its own: the step that failed may well be the one that cannot be undone.
+            steps: list[Callable[[], None]] = [
+                lambda: self._stop_timer(job.timer),
+                lambda: folder.disable(job.timer),
+                lambda: folder.remove(job.unit, job.timer),
+            ]
+            for undo in steps:
+                with contextlib.suppress(LshError):
+                    undo()
             raise
 
     def _invocation_id(self, service: str) -> str:

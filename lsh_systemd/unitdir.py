@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ class UnitDir:
                 staged.append((self._stage(name, text), self.path / name))
             for temporary, final in staged:
                 temporary.replace(final)
+            self._show_change()
             _sync(self.path)
         except OSError as error:
             raise _refused("write", self.path, error) from None
@@ -83,7 +85,7 @@ class UnitDir:
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
             _sync(self.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return  # the folder itself is not there
         except OSError as error:
             raise _refused("remove files from", self.path, error) from None
@@ -109,6 +111,15 @@ class UnitDir:
 
     def disable(self, timer: str) -> None:
         self.remove(f"{_WANTS}/{timer}")
+
+    def _show_change(self) -> None:
+        """Give the folder a modification time of its own.
+
+        By that time systemd knows whether to look for new files. The kernel's own has a grain of 4 to 10 ms: of two
+        jobs added within that, systemd would not find the second.
+        """
+        now = time.time_ns()
+        os.utime(self.path, ns=(now, now))
 
     def _read(self, name: str) -> str | None:
         try:

@@ -33,8 +33,8 @@ class Lsh:
     def popen(self, *argv: str, **options: Any) -> Process:
         return self.machine.popen("lshctl", *argv, user=self.user, **options)
 
-    def json(self, *argv: str) -> Any:
-        return self(*argv, "--json").json()
+    def json(self, verb: str, *argv: str) -> Any:
+        return self(verb, "--json", *argv).json()
 
     def add(self, *argv: str, name: str | None = None) -> str:
         """Add a job, under a name of its own where none is given; its id. `argv` are the options and the command."""
@@ -107,15 +107,20 @@ class Lsh:
     # --- refusals
 
     def refused(self, *argv: str, status: int = 2, **options: Any) -> str:
-        """lshctl must refuse this: in one or two lines, without a traceback, and with no file touched. The lines."""
+        """lshctl must refuse this, in words, and no file may have changed. The words."""
         before = self.files()
+        said = self.told_off(*argv, status=status, **options)
+        assert self.files() == before, said
+        return said
+
+    def told_off(self, *argv: str, status: int = 2, **options: Any) -> str:
+        """lshctl must say no in one or two lines, with this exit status and without a traceback. The lines."""
         result = self(*argv, check=False, **options)
         assert result.returncode == status, result
         assert result.stdout == "", result
         assert 1 <= len(result.stderr.splitlines()) <= 2, result
         assert result.stderr.startswith("lshctl: "), result
         assert "Traceback" not in result.stderr, result
-        assert self.files() == before, result
         return result.stderr
 
     def clean(self) -> None:

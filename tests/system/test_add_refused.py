@@ -68,14 +68,15 @@ WRONG = [
     ["NAME", "--no-shell", "--", "+true"],
     ["NAME", "--no-shell", "--", "a program"],
     ["NAME", "--", "echo \udcff"],
-    ["NAME", "--", "x" * 131072],  # the kernel's longest argument, with its NUL
+    ["NAME", "--", "x" * 70_000, "y" * 70_000],  # one line for the shell, longer than the kernel can pass
 ]
 
 
-@pytest.mark.parametrize("argv", WRONG, ids=lambda argv: ascii(" ".join(map(str, argv)))[1:60])
-def test_wrong_input_changes_nothing(lsh: Lsh, argv: list[str]) -> None:
-    name = lsh.new_name()
-    lsh.refused("add", *(word.replace("NAME", name) for word in argv))
+def test_wrong_input_changes_nothing(lsh: Lsh) -> None:
+    name, before = lsh.new_name(), lsh.files()
+    for argv in WRONG:
+        lsh.told_off("add", *(word.replace("NAME", name) for word in argv))
+    assert lsh.files() == before
 
 
 def test_a_user_cannot_run_as_another(machine: Machine) -> None:
@@ -108,11 +109,11 @@ def test_a_foreign_unit_is_never_touched(lsh: Lsh, kind: str, packaged: bool) ->
     path = f"{folder}/lsh-{name}.{kind}"
     lsh.machine.write(path, text, user="root" if packaged else lsh.user)
     lsh.systemctl("daemon-reload")
-    assert path in lsh.refused("add", name, "--every", "1h", "--", "true")
-    for verb in ("show", "start", "stop", "set", "remove", "disable", "edit"):
-        lsh.refused(verb, name, *(["--timeout", "1s"] if verb == "set" else []))
-    job = lsh.add("--", "true")
-    lsh.refused("rename", job, name)
+    said = lsh.refused("add", name, "--every", "1h", "--", "true")
+    assert f"{path.removeprefix('/usr')} is there already and not ours" in said
+    for verb in ("show", "start", "set", "remove", "disable", "edit"):
+        lsh.refused(verb, name)
+    lsh.refused("rename", lsh.add("--", "true"), name)
     assert name not in {job["id"] for job in lsh.json("list")}
     assert lsh.machine.read(path) == text
     lsh.machine.run("rm", path)
