@@ -81,7 +81,7 @@ def test_the_project_is_there_and_read_only(machine: Machine) -> None:
     for path in (roots.PROJECT, roots.PROJECT_INSIDE):
         assert machine.read(f"{path}/pyproject.toml") == (roots.PROJECT / "pyproject.toml").read_text()
         assert machine.run("touch", f"{path}/x", check=False).returncode != 0
-    where = "import lsh_systemd, click, croniter, pydbus, systemd.journal; print(lsh_systemd.__file__)"
+    where = "import lsh_systemd, click, jinja2, pydbus, systemd.journal; print(lsh_systemd.__file__)"
     machine.add_user("bob")
     assert machine.run("python3", "-c", where, user="bob").stdout.startswith(roots.PROJECT_INSIDE)
     assert machine.exists("/usr/local/bin/lshctl")
