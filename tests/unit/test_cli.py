@@ -42,7 +42,7 @@ def test_the_summary_of_each_command_is_its_docstring_s_first_sentence(name: str
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["frobnicate"], "No such command"),
+        (["frobnicate"], "no such command"),
         (["explain", "61 * * * *"], "minute '61'"),
         (["explain", "* * * *"], "field"),
         (["explain", "0 0 * * *", "--tz", "Mars/Olympus"], "not a time zone"),
@@ -59,7 +59,7 @@ def test_the_summary_of_each_command_is_its_docstring_s_first_sentence(name: str
         (["add", "x\ny", "--", "true"], "U+000A"),
         (["add", "agent", "--", "true"], "taken by a unit of lsh-systemd"),
         (["add", "x", "--", " "], "the command is empty"),
-        (["add", "x"], "Missing argument"),
+        (["add", "x"], "missing argument"),
         (["add", "x", "--no-shell", "--", "-rm", "x"], "without a shell"),
     ],
 )
