@@ -319,11 +319,15 @@ def recorder() -> str:
     return str(_PACKAGED_RECORDER if _PACKAGED_RECORDER.exists() else Path(__file__).parent / "libexec/record")
 
 
-def trusted_uid(found: Found | None) -> int | None:
-    """Besides root: whose record of a system job's run to believe (see unit.record_as_root)."""
+def is_believed(scope: Scope, found: Found | None, uid: int) -> bool:
+    """Whether a record of the job's run may come from a process of this uid."""
+    if scope is Scope.USER:
+        return uid == os.getuid()
+    if uid == 0:
+        return True
     if found is None or found.job is None or found.job.run_as is None or unit.record_as_root(found.job):
-        return None
-    return _uid(found.job.run_as)
+        return False
+    return uid == _uid(found.job.run_as)
 
 
 def _check_user_exists(user: str) -> None:

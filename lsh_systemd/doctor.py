@@ -13,13 +13,14 @@ from lsh_systemd.control import recorder
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.journal import Journal
-from lsh_systemd.manager import TIMER, UNIT, Manager
+from lsh_systemd.manager import TIMER, UNIT, AccessDenied, Manager, NoSuchUnit
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
 from lsh_systemd.store import Store
 
 # The oldest systemd whose behaviour is tested.
 _OLDEST_SYSTEMD = 252
 _LOW_SPACE = 100 * 2**20
+_NO_UNIT = "lsh-doctor-looks-whether-it-may.service"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,23 @@ class Doctor:
     def _access(self) -> Iterator[Finding]:
         if self.scope is Scope.SYSTEM and not os.access(unit_dir(self.scope), os.W_OK):
             yield Finding(
-                check="access", level="error", message=f"you may not write to {unit_dir(self.scope)}",
+                check="access",
+                level="error",
+                message=f"you may not write to {unit_dir(self.scope)}",
                 fix="sudo lshctl …, or lshctl --user … for jobs of your own",
-            )  # fmt: skip
+            )
+        try:
+            # There is no such unit; systemd asks polkit before it says so.
+            self.manager.start(_NO_UNIT)
+        except AccessDenied as error:
+            yield Finding(
+                check="access",
+                level="error",
+                message=f"polkit refuses: {error.message}",
+                fix="sudo lshctl …, or lshctl --user … for jobs of your own",
+            )
+        except NoSuchUnit:
+            return
 
     def _lingering(self) -> Iterator[Finding]:
         if self.scope is Scope.SYSTEM:

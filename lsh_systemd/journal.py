@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from lsh_systemd.errors import LshError
@@ -12,6 +13,7 @@ from lsh_systemd.scope import Scope
 
 # How long after its run's record a line may still come in: journald reads a stream in turn with its other sources.
 _LATE_USEC = 1_000_000
+_JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 # journald's own words for each line cost more than we need: only these are converted.
 _WANTED = frozenset(
     "MESSAGE_ID UNIT USER_UNIT INVOCATION_ID USER_INVOCATION_ID UNIT_RESULT JOB_RESULT EXIT_CODE EXIT_STATUS "
@@ -141,12 +143,25 @@ class Journal:
     def _open(self) -> Any:
         from systemd import journal
 
+        if self.scope is Scope.SYSTEM and not _may_read_system_journal():
+            raise JournalUnavailable(
+                "you may not read the journal of the machine",
+                hint="sudo lshctl …, or join the group systemd-journal and log in anew",
+            )
         try:
             return journal.Reader(flags=journal.LOCAL_ONLY)
         except OSError as error:
             raise JournalUnavailable(
                 f"cannot read the journal: {error.strerror}", hint="lshctl doctor tells more"
             ) from None
+
+
+def _may_read_system_journal() -> bool:
+    """Without the right to, sd_journal_open does not fail: it shows what little there is for the caller."""
+    if os.geteuid() == 0:
+        return True
+    files = [path for root in _JOURNALS for path in root.glob("*/system.journal")]
+    return any(os.access(path, os.R_OK) for path in files)
 
 
 def _seek_after(reader: Any, cursor: str | None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lsh_systemd import config
 from lsh_systemd.collector import Collector
-from lsh_systemd.control import trusted_uid
+from lsh_systemd.control import is_believed
 from lsh_systemd.elapses import were_scheduled
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
@@ -26,9 +26,7 @@ def collector(scope: Scope, store: Store, jobs: Jobs) -> Collector:
         return jobs.find(id_of_unit(unit)) is not None
 
     def trusted(unit: str, uid: int) -> bool:
-        if scope is Scope.USER:
-            return uid == journal.uid
-        return uid == 0 or uid == trusted_uid(jobs.find(id_of_unit(unit)))
+        return is_believed(scope, jobs.find(id_of_unit(unit)), uid)
 
     journal = Journal(scope)
     return Collector(

@@ -229,7 +229,7 @@ class Manager:
                 raise self._unavailable(error) from None
             if kind is AccessDenied:
                 raise AccessDenied(
-                    f"systemd does not allow {method} to you", hint="try sudo, or --user for jobs of your own"
+                    f"systemd does not allow you to do this ({method})", hint="try sudo, or --user for jobs of your own"
                 ) from None
             message = error.message.split(": ", 1)[-1]
             raise kind(f"systemd refused {method}: {message}") from None

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lsh_systemd.control import Control
+from lsh_systemd.control import Control, is_believed
 from lsh_systemd.errors import LshError
 from lsh_systemd.job import Job
-from lsh_systemd.run import RECORD, Fold, Run
+from lsh_systemd.run import RECORD, Fold, Run, as_written
 
 if TYPE_CHECKING:
     from lsh_systemd.jobs import Found
@@ -54,7 +54,7 @@ class RunOnce:
             uid=self._journal.uid,
             last=lambda unit: None,
             known=lambda unit: unit == self._job.unit,
-            trusted=lambda unit, uid: True,
+            trusted=lambda unit, uid: is_believed(self._control.scope, self._found, uid),
         )
         for each in self._journal.follow(self._job.unit, self._cursor):
             if each is None:
@@ -73,7 +73,7 @@ class RunOnce:
                 elif self._run:
                     return  # systemd's own word follows the record: nothing comes after it
             else:
-                yield message + (b"" if entry.get("_LINE_BREAK") in ("eof", "line-max", "pid-change") else b"\n")
+                yield as_written(message, entry.get("_LINE_BREAK"))
 
     def finished(self) -> Run:
         """The run that has ended. Raises LshError where neither the record nor systemd told its end."""

@@ -37,6 +37,8 @@ _RESULTS = frozenset(
     "success protocol timeout exit-code signal core-dump watchdog oom-kill start-limit-hit resources "
     "exec-condition".split()
 )
+# Between a message's sending and journald's taking it: more than this is no delay but a change of the clock.
+_CLOCK_WAS_SET_USEC = 1_000_000
 _TRIGGERS = frozenset({"manual", "retry", "queue", "catch-up", "path", "hook", "api"})
 # A trigger that the environment cannot tell: the collector asks the timer's schedule.
 UNSURE = "?"
@@ -196,12 +198,8 @@ class Fold:
         )
 
     def _end(self, run: Run, result: str, code: str, status: str, entry: Entry) -> None:
-        ended, monotonic = _when(entry), _number(entry.get("__MONOTONIC_TIMESTAMP"))
-        duration = None
-        if monotonic is not None and run.started_monotonic_usec is not None:
-            duration = monotonic - run.started_monotonic_usec  # right even where the clock was set in between
-        elif run.started_usec is not None and ended is not None:
-            duration = max(0, ended - run.started_usec)
+        ended = _when(entry)
+        duration = _duration(run, ended, _number(entry.get("__MONOTONIC_TIMESTAMP")))
         numeric = _number(status)
         self._put(
             replace(
@@ -289,8 +287,8 @@ class Output:
         self.size = 0
 
     def add(self, line: bytes, line_break: str | None) -> None:
-        """Append a journal entry's MESSAGE. journald tells in _LINE_BREAK= where it was no newline that ended it."""
-        line += {"nul": b"\0", "eof": b"", "line-max": b"", "pid-change": b""}.get(line_break or "", b"\n")
+        """Append a journal entry's MESSAGE, with its _LINE_BREAK."""
+        line = as_written(line, line_break)
         self.size += len(line)
         room = self._half - len(self._head)
         self._head += line[:room]
@@ -305,12 +303,29 @@ class Output:
         return bytes(self._head) + f"\n[… {left_out} bytes left out …]\n".encode() + bytes(self._tail[-self._half :])
 
 
+def as_written(line: bytes, line_break: str | None) -> bytes:
+    """The bytes that the job wrote: journald tells in _LINE_BREAK= where it was no newline that ended the line."""
+    return line + {"nul": b"\0", "eof": b"", "line-max": b"", "pid-change": b""}.get(line_break or "", b"\n")
+
+
 def rfc3339(usec: int | None) -> str | None:
     """1795329711402521 → "2026-11-22T06:41:51.402521Z"."""
     if usec is None:
         return None
     seconds, micros = divmod(usec, 1_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+
+
+def _duration(run: Run, ended: int | None, monotonic: int | None) -> int | None:
+    """How long the run took. Both of its times are the senders' own; where the clock was set in between, they differ
+    by something else, and the monotonic times at which journald took the entries have to do."""
+    if run.started_usec is None or ended is None:
+        return None
+    by_clock = ended - run.started_usec
+    if monotonic is None or run.started_monotonic_usec is None:
+        return max(0, by_clock)
+    elapsed = monotonic - run.started_monotonic_usec
+    return by_clock if abs(by_clock - elapsed) < _CLOCK_WAS_SET_USEC else elapsed
 
 
 def _when(entry: Entry) -> int | None:

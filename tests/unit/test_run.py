@@ -97,9 +97,17 @@ def test_a_record_alone_makes_a_whole_run() -> None:
     }
 
 
-def test_the_start_of_systemd_s_own_message_is_the_more_exact_one_and_duration_is_monotonic() -> None:
-    (run,) = fold(starting(FIRST, 4 * SECOND_USEC), record(FIRST, 8 * SECOND_USEC, LSH_STARTED="3.9"))
-    assert (run.started_usec, run.duration_usec) == (4 * SECOND_USEC, 2 * SECOND_USEC)
+def test_the_start_of_systemd_s_own_message_is_the_more_exact_one() -> None:
+    monotonic = {"__MONOTONIC_TIMESTAMP": str(6 * SECOND_USEC + 5000)}
+    (run,) = fold(starting(FIRST, 4 * SECOND_USEC), record(FIRST, 8 * SECOND_USEC, LSH_STARTED="3.9", **monotonic))
+    assert (run.started_usec, run.duration_usec) == (4 * SECOND_USEC, 4 * SECOND_USEC)
+
+
+def test_the_duration_is_right_where_the_clock_was_set_in_between() -> None:
+    (run,) = fold(
+        starting(FIRST, 4000 * SECOND_USEC), record(FIRST, 8 * SECOND_USEC, __MONOTONIC_TIMESTAMP="2003000000")
+    )
+    assert run.duration_usec == 3 * SECOND_USEC
 
 
 def test_a_start_without_an_end_is_running() -> None:
