@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd import agent_unit, config, ledger
-from lsh_systemd.control import recorder
+from lsh_systemd import config, daemons, ledger
+from lsh_systemd.control import Control, recorder
 from lsh_systemd.errors import LshError
-from lsh_systemd.jobs import Jobs
-from lsh_systemd.journal import Journal
-from lsh_systemd.manager import TIMER, UNIT, AccessDenied, Manager, NoSuchUnit
+from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
+from lsh_systemd.refresh import stale
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
 from lsh_systemd.store import Store
 
@@ -39,8 +38,9 @@ class Finding:
 class Doctor:
     """Examines one scope. Every check stands alone: one that fails does not hide the others."""
 
-    def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs) -> None:
-        self.scope, self.manager, self.jobs = scope, manager, jobs
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.scope, self.manager, self.jobs = control.scope, control.manager, control.jobs
 
     def examine(self) -> Iterator[Finding]:
         """All findings, in the order in which they should be mended."""
@@ -55,6 +55,7 @@ class Doctor:
             ("store", self._store),
             ("clock", self._clock),
             ("jobs", self._jobs),
+            ("schedules", self._schedules),
         ]
         for name, check in checks:
             problems = False
@@ -132,7 +133,7 @@ class Doctor:
             )  # fmt: skip
 
     def _journal(self) -> Iterator[Finding]:
-        if Journal(self.scope).tail() is None:
+        if self.control.journal.tail() is None:
             fix = (
                 "sudo mkdir -p /var/log/journal && sudo systemctl restart systemd-journald"
                 if self.scope is Scope.USER and not Path("/var/log/journal").exists()
@@ -146,7 +147,7 @@ class Doctor:
             )  # fmt: skip
 
     def _agent(self) -> Iterator[Finding]:
-        state = self.manager.get(agent_unit.NAME, UNIT, "ActiveState")
+        state = self.manager.get(daemons.AGENT, UNIT, "ActiveState")
         if state != "active":
             yield Finding(
                 check="agent", level="warning",
@@ -217,6 +218,17 @@ class Doctor:
                     message="its timer has failed",
                     fix=f"systemctl --{self.scope} status {found.timer}",
                 )
+
+    def _schedules(self) -> Iterator[Finding]:
+        due = [each.found.id for each in stale(self.control)]
+        if due:
+            shown = ", ".join(due[:5]) + (" …" if len(due) > 5 else "")
+            yield Finding(
+                check="schedules",
+                level="warning",
+                message=f"written for another time zone, year or version: {shown}",
+                fix=f"lshctl --{self.scope} refresh",
+            )
 
 
 def _output_of(command: list[str]) -> str:

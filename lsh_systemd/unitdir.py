@@ -55,10 +55,10 @@ class UnitDir:
 
     def read(self, service: str, timer: str) -> UnitPair | None:
         """The pair of files, or None where there is no such service file."""
-        text = self._read(service)
+        text = self.text(service)
         if text is None:
             return None
-        return UnitPair(service=text, timer=self._read(timer) or "", enabled=self.is_enabled(timer))
+        return UnitPair(service=text, timer=self.text(timer) or "", enabled=self.is_enabled(timer))
 
     def is_enabled(self, timer: str) -> bool:
         return (self.path / _WANTS / timer).is_symlink()
@@ -121,7 +121,8 @@ class UnitDir:
         now = time.time_ns()
         os.utime(self.path, ns=(now, now))
 
-    def _read(self, name: str) -> str | None:
+    def text(self, name: str) -> str | None:
+        """What a file holds; None where there is none."""
         try:
             # Whatever bytes a hand edit left: they must come back out as they were.
             return (self.path / name).read_text(encoding="utf-8", errors="surrogateescape")

@@ -15,11 +15,11 @@ def agent_command() -> None:
 @with_app
 def enable_command(app: App) -> None:
     """Have the agent run, now and after a reboot."""
-    from lsh_systemd import agent_unit
+    from lsh_systemd import daemons
 
-    state = agent_unit.enable(app.manager)
+    state = daemons.enable(app.manager)
     if state != "active":
-        raise LshError(f"the agent did not start ({state})", hint=f"journalctl --{app.scope} -u {agent_unit.NAME}")
+        raise LshError(f"the agent did not start ({state})", hint=f"journalctl --{app.scope} -u {daemons.AGENT}")
     click.echo("The agent runs.")
 
 
@@ -27,9 +27,9 @@ def enable_command(app: App) -> None:
 @with_app
 def disable_command(app: App) -> None:
     """End the agent; lshctl then collects by itself when it shows runs."""
-    from lsh_systemd import agent_unit
+    from lsh_systemd import daemons
 
-    agent_unit.disable(app.manager)
+    daemons.disable(app.manager)
     click.echo("The agent is off.")
 
 
@@ -38,10 +38,10 @@ def disable_command(app: App) -> None:
 @with_app
 def status_command(app: App, as_json: bool) -> None:
     """Say whether the agent runs."""
-    from lsh_systemd import agent_unit
+    from lsh_systemd import daemons
     from lsh_systemd.manager import UNIT
 
-    state = str(app.manager.get(agent_unit.NAME, UNIT, "ActiveState"))
+    state = str(app.manager.get(daemons.AGENT, UNIT, "ActiveState"))
     if as_json:
         print_json({"state": state})
     else:

@@ -16,7 +16,7 @@ def doctor_command(app: App, as_json: bool) -> None:
     from lsh_systemd.doctor import Doctor
 
     findings = []
-    for finding in Doctor(app.scope, manager=app.manager, jobs=app.jobs).examine():
+    for finding in Doctor(app.control).examine():
         findings.append(finding)
         if as_json:
             continue

@@ -51,7 +51,8 @@ def _id(options: list[str] | Any) -> str | None:
 
 
 def test_calendars_are_loaded_as_meant(lsh: Lsh) -> None:
-    for options, calendar in CALENDARS:
+    # What writes the lines does not know the scope: a sample of them will do for the second one.
+    for options, calendar in CALENDARS if lsh.scope == "system" else CALENDARS[::3]:
         job = lsh.add(*options, "--", "true")
         timer = lsh.loaded(f"lsh-{job}.timer", TIMER, "TimersCalendar", "TimersMonotonic", "Unit", "AccuracyUSec")
         lines = timer.pop("TimersCalendar")
@@ -156,11 +157,11 @@ def test_an_option_arrives(lsh: Lsh, options: list[str], interface: str, loaded:
 
 
 def test_words_run_without_a_shell(lsh: Lsh) -> None:
-    words = ["/bin/echo", "a b", "$HOME", "%n", ";", "'", '"', "\\", ""]
+    words = ["/bin/echo", "a b", "$HOME", "%n", ";", "'", '"', "", "\\"]
     job = lsh.add("--no-shell", "--", *words)
     (start,) = lsh.loaded(f"lsh-{job}.service", SERVICE, "ExecStart")["ExecStart"]
     assert start[:3] == ["/bin/echo", [word.replace("$", "$$") for word in words], False]
-    assert lsh.run(job)["output"] == "a b $HOME %n ; ' \" \\ \n"
+    assert lsh.run(job)["output"] == "a b $HOME %n ; ' \"  \\\n"
 
 
 def test_a_system_job_runs_as_the_user_asked_for(machine: Machine) -> None:

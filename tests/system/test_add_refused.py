@@ -74,7 +74,8 @@ WRONG = [
 
 def test_wrong_input_changes_nothing(lsh: Lsh) -> None:
     name, before = lsh.new_name(), lsh.files()
-    for argv in WRONG:
+    # What reads the words does not know the scope: a sample of them will do for the second one.
+    for argv in WRONG if lsh.scope == "system" else WRONG[::4]:
         lsh.told_off("add", *(word.replace("NAME", name) for word in argv))
     assert lsh.files() == before
 
@@ -131,8 +132,7 @@ def test_a_failure_half_way_is_taken_back(lsh: Lsh, obstacle: str) -> None:
         undo = f"rm {place}; [ ! -d {place}.aside ] || mv {place}.aside {place}"
     else:
         # systemd refuses the unit: a drop-in that was there before makes it one that cannot be.
-        wrong = "[Service]\nType=bogus\nExecStart=\n" if obstacle == "service" else "[Timer]\nOnActiveSec=\n"
-        wrong = wrong if obstacle == "service" else "[Unit]\nAssertPathExists=/nonexistent\n"
+        wrong = "[Service]\nExecStart=\n" if obstacle == "service" else "[Timer]\nOnActiveSec=\n"
         lsh.write(f"lsh-{name}.{obstacle}.d/wrong.conf", wrong)
         undo = f"rm -r {lsh.folder}/lsh-{name}.{obstacle}.d"
     lsh.refused("add", name, "--every", "1h", "--", "true", status=1)

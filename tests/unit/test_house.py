@@ -19,7 +19,7 @@ FLOORS = {
     0: "__init__ errors",
     1: "calendar_text cron describe instants job jobfile run schedule scope span stats surprises text unit zones",
     2: "analyze calendar config journal manager notify remote store unitdir vault",
-    3: "agent_unit collector control doctor elapses explain jobs ledger once report status sync",
+    3: "daemons refresh collector control doctor elapses explain jobs ledger once report status sync",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

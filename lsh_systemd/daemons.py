@@ -1,0 +1,77 @@
+"""Our own daemons' units: the package's, or, for an installation elsewhere (a venv, pipx), ones written for it."""
+
+import shlex
+import sys
+import sysconfig
+from pathlib import Path
+
+from lsh_systemd.errors import LshError
+from lsh_systemd.manager import UNIT, Manager
+from lsh_systemd.scope import Scope, unit_dir
+from lsh_systemd.unitdir import UnitDir
+
+AGENT = "lsh-agent.service"
+# Renders schedules anew that a change of the time zone, of its rules or of the year has made stale.
+REFRESH_TIMER = "lsh-refresh.timer"
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER)
+_PACKAGED_COMMAND = "/usr/bin/lshctl"
+_MARK = "# Written by lshctl agent enable; lshctl agent disable removes it.\n"
+
+
+def enable(manager: Manager) -> str:
+    """Have the agent and the refresh timer run, now and after a reboot; the ActiveState that the agent has reached."""
+    scope = manager.scope
+    folder = UnitDir(unit_dir(scope))
+    with folder.locked():
+        if not any((path / AGENT).exists() for path in manager.unit_path):
+            folder.write({name: _text(name, scope) for name in _FILES})
+            if any(map(manager.is_loaded, _FILES)):
+                manager.reload()
+        for name, wants in _wanted(scope).items():
+            folder.want(name, wants)
+            manager.restart(name)
+    return manager.wait(AGENT, {"active", "failed"}, seconds=30)
+
+
+def disable(manager: Manager) -> None:
+    """End them and keep them from starting at boot; units that ``enable`` wrote are removed."""
+    folder = UnitDir(unit_dir(manager.scope))
+    with folder.locked():
+        for name, wants in _wanted(manager.scope).items():
+            if manager.get(name, UNIT, "ActiveState") not in ("inactive", "failed"):
+                manager.stop(name)
+                manager.wait(name, {"inactive", "failed"}, seconds=100)
+            folder.remove(f"{wants}/{name}")
+        written = [name for name in _FILES if (folder.text(name) or "").startswith(_MARK)]
+        folder.remove(*written)
+
+
+def _wanted(scope: Scope) -> dict[str, str]:
+    """What starts at boot, and the target whose .wants folder says so."""
+    agents_target = "multi-user.target.wants" if scope is Scope.SYSTEM else "default.target.wants"
+    return {AGENT: agents_target, REFRESH_TIMER: "timers.target.wants"}
+
+
+def _text(name: str, scope: Scope) -> str:
+    """The shipped unit, with the path of this lshctl. A unit that differs by scope has a file for users of its own."""
+    stem, kind = name.split(".")
+    wanted = [f"{stem}.user.{kind}", name] if scope is Scope.USER else [name]
+    folders = (Path(__file__).parents[1] / "units", Path(sysconfig.get_path("data")) / "share/lsh-systemd/units")
+    for path in (folder / file for folder in folders for file in wanted):
+        if path.exists():
+            return _MARK + path.read_text().replace(_PACKAGED_COMMAND, _command())
+    raise LshError(f"the shipped unit {name} is missing", hint="install lsh-systemd anew")
+
+
+def _command() -> str:
+    """How to call this lshctl: its script, or the module through this Python."""
+    script = Path(sys.argv[0]).absolute()
+    if script.name == "lshctl":
+        return _word(str(script))
+    return f"{_word(sys.executable)} -m lsh_systemd.cli"
+
+
+def _word(path: str) -> str:
+    if shlex.quote(path) != path or "%" in path or "$" in path:
+        raise LshError(f"{path} cannot stand in a unit file", hint="install lsh-systemd in a folder with a plain name")
+    return path
