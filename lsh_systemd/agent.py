@@ -28,8 +28,9 @@ def run(scope: Scope) -> None:
     pause = _watchdog_seconds() / 2
     try:
         changes = Journal(scope).changes(pause)
+        # Ready to follow; a store that cannot be written now is no reason for systemd to give up on the agent.
+        _notify("READY=1")
         _collect(scope)
-        _notify("READY=1\nSTATUS=Collecting runs")
         for changed in changes:
             _notify("WATCHDOG=1")
             if changed:
@@ -48,6 +49,7 @@ def _collect(scope: Scope) -> None:
                 ledger.collector(scope, store, Jobs(scope)).collect()
             finally:
                 store.close()
+            _notify("STATUS=Collecting runs")
             return
         except LshError as error:
             print(f"{error.message}; trying again in {_RETRY_SECONDS:g} s", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from lsh_systemd.errors import LshError
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
 from lsh_systemd.refresh import stale
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
-from lsh_systemd.store import Store
+from lsh_systemd.store import Store, StoreUnavailable
 
 # The oldest systemd whose behaviour is tested.
 _OLDEST_SYSTEMD = 252
@@ -163,12 +163,17 @@ class Doctor:
         path = ledger.path(self.scope)
         if not path.exists():
             return
-        verdict = Store(path).check()
+        try:
+            verdict = Store(path).check()
+        except StoreUnavailable as error:
+            verdict = error.message
         if verdict != "ok":
             yield Finding(
-                check="store", level="error", message=f"{path} is damaged: {verdict}",
-                fix=f"mv {path} {path}.damaged; the next lshctl runs rebuilds it from the journal",
-            )  # fmt: skip
+                check="store",
+                level="error",
+                message=f"{path}: {verdict}",
+                fix=f"free some space; where it is damaged: mv {path} {path}.damaged (the journal has the newest runs)",
+            )
         free = shutil.disk_usage(path.parent).free
         if free < _LOW_SPACE:
             yield Finding(

@@ -35,7 +35,7 @@ class Store:
             self._db = sqlite3.connect(path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailable(f"cannot open the store {path}: {error}") from None
+            raise self._unavailable("open", error) from None
 
     def _prepare(self) -> None:
         if self.path:
@@ -61,16 +61,22 @@ class Store:
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"cannot write to the store {self.path}: {error}") from None
+            raise self._unavailable("write to", error) from None
         try:
             yield
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            raise StoreUnavailable(f"cannot write to the store {self.path}: {error}") from None
+            raise self._unavailable("write to", error) from None
         except BaseException:
             self._roll_back()
             raise
+
+    def _unavailable(self, verb: str, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"cannot {verb} the store {self.path}: {error}",
+            hint="nothing is lost while the journal has it; lshctl doctor",
+        )
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:  # SQLite itself rolls back on a full disk
@@ -140,5 +146,5 @@ class Store:
         try:
             rows = self._db.execute(f"SELECT {names} FROM runs {clause}", values).fetchall()
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"cannot read the store {self.path}: {error}") from None
+            raise self._unavailable("read", error) from None
         return [Run(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]

@@ -100,7 +100,7 @@ def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> N
     if not changes:
         click.echo("Nothing changed.")
         return
-    _ = app.store  # collect first: what the timer started is told by the schedule it had
+    app.collect()  # first: what the timer started is told by the schedule it had
     next_usec = app.control.update(found, job, force=force)
     click.echo(f"Changed {found.id}.")
     enabled = app.jobs.get(found.id).pair.enabled
@@ -154,7 +154,7 @@ def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
     """Remove jobs: their schedules and unit files. Their runs stay on record, and one in progress goes on."""
     all_found = {found.id: found for found in map(app.jobs.get, names)}.values()
     if not dry_run:
-        _ = app.store  # collect first: a run without a record is known by its unit file alone
+        app.collect()  # first: a run without a record is known by its unit file alone
     for found in all_found:
         if dry_run:
             click.echo("\n".join(f"Would remove {found.dir.path / file}" for file in found.files))

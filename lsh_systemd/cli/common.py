@@ -55,6 +55,14 @@ class App:
 
         return ledger.current(self.scope, self.jobs)
 
+    def collect(self) -> "Store | None":
+        """Bring the ledger up to date where that can be; else say so, and go on without it."""
+        try:
+            return self.store
+        except LshError as error:
+            click.echo(f"lshctl: the ledger is left as it is: {escape_controls(error.message, keep='')}", err=True)
+            return None
+
 
 class OneLineErrors(click.Command):
     """Turns errors into one or two lines and an exit status: 2 for bad input, 1 for a failure, 130 for Ctrl-C."""

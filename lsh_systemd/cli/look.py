@@ -11,18 +11,14 @@ from lsh_systemd.cli.common import App, job_argument, json_option, print_json, w
 from lsh_systemd.cli.table import duration, local_time, paint, print_table, relative
 from lsh_systemd.errors import BadInput
 from lsh_systemd.jobs import Found
-from lsh_systemd.journal import JournalUnavailable
 from lsh_systemd.status import Status, overview, schedule_text
 from lsh_systemd.text import escape_controls
 
 
 def statuses(app: App, found: list[Found]) -> list[Status]:
     """The status of each job, with its last run where the caller may know it."""
-    try:
-        last_runs = app.store.last_runs()
-    except JournalUnavailable as error:
-        click.echo(f"lshctl: last runs are not known: {error.message}", err=True)
-        last_runs = {}
+    store = app.collect()
+    last_runs = store.last_runs() if store else {}
     return overview(found, manager=app.manager, last_runs=last_runs)
 
 

@@ -25,7 +25,7 @@ def refresh_command(app: App, dry_run: bool) -> None:
             click.echo(describe_changes(each.found.files, each.files))
         else:
             if count == 1:
-                _ = app.store  # collect first: what the timers started is told by the schedules they had
+                app.collect()  # first: what the timers started is told by the schedules they had
             app.control.update(each.found, each.found.valid_job)
             click.echo(f"Refreshed {each.found.id}.")
     if not count:

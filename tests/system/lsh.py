@@ -5,7 +5,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from lsh_systemd.job import RESERVED_IDS
 from lsh_systemd.manager import SERVICE, SYSTEMD, TIMER, UNIT, unit_object
+from lsh_systemd.unit import id_of_unit, is_job_unit
 from tests.system.machine import Machine, Process, Result, eventually
 
 __all__ = ["SERVICE", "TIMER", "UNIT", "Lsh", "seconds"]
@@ -127,10 +129,10 @@ class Lsh:
         """Remove all jobs, whatever state a test has left them in."""
         files = [path.rsplit("/", 1) for path in self.files()]
         names = {name for folder, name in files if name.startswith("lsh-") and folder in _FOLDERS[self.scope]}
-        services = sorted(name for name in names if name.endswith(".service") and name != "lsh-agent.service")
-        if services:
-            self.systemctl("kill", "--signal=KILL", *services, check=False)
-            self("remove", *(name.removeprefix("lsh-").removesuffix(".service") for name in services))
+        jobs = sorted({id_of_unit(name) for name in names if is_job_unit(name)} - RESERVED_IDS)
+        if jobs:
+            self.systemctl("kill", "--signal=KILL", *(f"lsh-{job}.service" for job in jobs), check=False)
+            self("remove", *jobs)
 
 
 def seconds(told: str) -> float:
