@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lsh_systemd.journal import Journal
+from lsh_systemd.journal import LATE_USEC, Journal
 from lsh_systemd.run import UNSURE, Fold, Output, Run, attribute
 from lsh_systemd.store import Store
 
-# Records younger than this wait for the next step: journald reads the sockets of all writers in turn, so the last
-# lines of a run's output may come in just after its record.
+# The last lines of a run's output may come in after its record (see journal.LATE_USEC): a run waits for a later step
+# until both its record and its newest line are so old.
 SETTLE_SECONDS = 0.2
 _BATCH = 1000
+
+
+class _Unsettled(Exception):
+    """The output of a run that has just ended is still coming in."""
 
 
 class Collector:
@@ -47,6 +51,13 @@ class Collector:
 
     def step(self) -> int:
         """One batch: fold what is new, read its runs' output, and store both with the cursor. The runs changed."""
+        try:
+            return self._step()
+        except _Unsettled:
+            self.settling = True
+            return 0
+
+    def _step(self) -> int:
         with self._store.transaction():
             fold = Fold(
                 self._journal.scope,
@@ -100,12 +111,23 @@ class Collector:
         by_unit: dict[str, list[Run]] = defaultdict(list)
         for run in runs:
             by_unit[run.unit].append(run)
+        before = {
+            unit: self._store.last_of_unit(unit, before_usec=group[0].started_usec) for unit, group in by_unit.items()
+        }
         outputs: dict[str, Output] = defaultdict(lambda: Output(self._output_limit))
+        newest: dict[str, int] = {}
         for entry, message in self._journal.output(runs):
             unit = f"{entry.get('SYSLOG_IDENTIFIER', '')}.service"
-            writer = attribute(entry, by_unit.get(unit, []))
+            writer = attribute(entry, by_unit.get(unit, []), before.get(unit))
             if writer:
                 outputs[writer.id].add(message, entry.get("_LINE_BREAK"))
+                newest[writer.id] = int(entry["__REALTIME_TIMESTAMP"])
+        now = time.time() * 1e6
+        for run in runs:
+            # Not for ever: something that a run left behind may go on writing.
+            just_ended = run.ended_usec is not None and now - LATE_USEC < run.ended_usec <= now
+            if just_ended and now - SETTLE_SECONDS * 1e6 < newest.get(run.id, 0) <= now:
+                raise _Unsettled
         return [
             replace(run, output=outputs[run.id].bytes(), output_bytes=outputs[run.id].size)
             if run.id in outputs
@@ -115,7 +137,12 @@ class Collector:
 
     def _bury_the_lost(self) -> list[Run]:
         """Runs that had no end when their boot ended have died with the machine."""
-        this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
-        lost = [replace(run, result="lost") for run in self._store.open_runs() if run.boot_id != this_boot]
+        open_runs = self._store.open_runs()
+        if not open_runs:
+            return []
+        # In a container, a hardened service is shown the boot ID of its host (seen on 252): ask the journal, too.
+        kernels = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+        this_boot = {kernels, self._journal.newest_boot_id()}
+        lost = [replace(run, result="lost") for run in open_runs if run.boot_id not in this_boot]
         self._store.put(lost)
         return lost

@@ -14,6 +14,7 @@ from lsh_systemd import cron
 from lsh_systemd.errors import BadInput
 from lsh_systemd.text import (
     check_argument,
+    check_encodable,
     check_env,
     check_line,
     check_path,
@@ -26,11 +27,13 @@ PREFIX = "lsh-"
 # Names of our own daemons' units (lsh-agent.service, …).
 RESERVED_IDS = frozenset({"agent", "api", "alert", "collect", "prune", "record", "refresh", "sync"})
 NEUTRAL_PRIORITY = 5
+DEFAULT_SHELL = "/bin/sh"
 
 # The letters of systemd's calendar grammar (systemd.time(7)) and no others: neither a specifier nor a new line.
 _CALENDAR = re.compile(r"[A-Za-z0-9 *~./:,+_-]{1,400}")
 # argv[0] without a shell: systemd reads @ - : + ! | before it as modifiers.
 _PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_SHELL = re.compile(r"/[A-Za-z0-9_./+-]*[A-Za-z0-9_+-]")
 _LONGEST = timedelta(days=36500)
 
 
@@ -38,12 +41,15 @@ _LONGEST = timedelta(days=36500)
 class Job:
     """One job. At most one kind of schedule is set; with none, the job runs only when it is started.
 
-    ``command`` is a line for /bin/sh, or, as a tuple, an argument vector that runs without a shell.
+    ``command`` is a line for ``shell``, or, as a tuple, an argument vector that runs without a shell.
+    ``stdin`` is what the command reads on its standard input, nothing where it is None.
     ``priority`` runs from 0 to 10, 5 is neutral. Raises BadInput for anything that no unit file could carry.
     """
 
     name: str
     command: str | tuple[str, ...]
+    shell: str = DEFAULT_SHELL
+    stdin: str | None = None
     schedule: tuple[str, ...] = ()
     seconds: bool = False
     calendar: tuple[str, ...] = ()
@@ -107,6 +113,7 @@ class Job:
                 f"the name {visible(self.name)} is taken by a unit of lsh-systemd itself", hint="choose another name"
             )
         check_line("description", self.description, longest=1000)
+        object.__setattr__(self, "description", self.description.strip())  # as systemd would
         check_line("category", self.category, longest=100)
         for tag in self.tags:
             check_line("tag", tag, longest=100)
@@ -114,11 +121,18 @@ class Job:
                 raise BadInput("a tag is empty")
 
     def _check_command(self) -> None:
+        if self.stdin is not None:
+            check_encodable("standard input", self.stdin)
+        if not _SHELL.fullmatch(self.shell):
+            raise BadInput(f"the shell {visible(self.shell)} is not the absolute path of a program")
+        check_path("shell", self.shell)
         if isinstance(self.command, str):
             if not self.command.strip():
                 raise BadInput("the command is empty", hint="lshctl add NAME [options] -- COMMAND")
             check_argument("command", self.command)
             return
+        if self.shell != DEFAULT_SHELL:
+            raise BadInput("--shell and --no-shell exclude each other")
         if not self.command:
             raise BadInput("the command is empty", hint="lshctl add NAME [options] -- COMMAND")
         for word in self.command:

@@ -147,6 +147,8 @@ def _instant(name: str, value: Plain) -> datetime:
 _READERS: dict[str, Callable[[str, Plain], Any]] = {
     "name": _text,
     "command": _command,
+    "shell": _text,
+    "stdin": _text,
     "schedule": _texts,
     "seconds": _flag,
     "calendar": _texts,

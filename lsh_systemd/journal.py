@@ -11,8 +11,9 @@ from lsh_systemd.errors import LshError
 from lsh_systemd.run import MARK, MESSAGE_IDS, OUR_MESSAGE_IDS, Entry, Run
 from lsh_systemd.scope import Scope
 
-# How long after its run's record a line may still come in: journald reads a stream in turn with its other sources.
-_LATE_USEC = 1_000_000
+# How long after its run's record a line may still come in: systemd gives a job's output a buffer of 8 MiB, and journald
+# empties it in turn with its other sources, 48 KiB at a time, while the record goes through at once.
+LATE_USEC = 10_000_000
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 # journald's own words for each line cost more than we need: only these are converted.
 _WANTED = frozenset(
@@ -37,10 +38,11 @@ class Journal:
         """Records and systemd's messages after ``cursor``, in the journal's order, as (cursor, time in µs, entry)."""
         reader = self._open()
         self._match_events(reader)
-        _seek_after(reader, cursor)
-        while reader._next():
+        found = _first_after(reader, cursor)
+        while found:
             realtime = reader._get_realtime()
             yield reader._get_cursor(), realtime, _entry(reader, realtime)
+            found = reader._next()
 
     def tail(self) -> str | None:
         """The cursor of the newest entry that the caller may read; None where there is none."""
@@ -48,18 +50,27 @@ class Journal:
         reader.seek_tail()
         return reader._get_cursor() if reader._previous() else None
 
-    def follow(self, unit: str, cursor: str | None) -> Iterator[tuple[Entry, bytes] | None]:
-        """The unit's output and events after ``cursor``, as they come; None when a second brought none."""
+    def newest_boot_id(self) -> str | None:
+        """The boot of the newest entry that the caller may read; None where there is none."""
+        reader = self._open()
+        reader.seek_tail()
+        return str(reader._get("_BOOT_ID"), "ascii") if reader._previous() else None
+
+    def follow(self, unit: str, cursor: str | None, *, pause: float) -> Iterator[tuple[Entry, bytes] | None]:
+        """The unit's output and events after ``cursor``, as they come; None when some time brought none."""
         reader = self._open()
         self._match_output(reader, [unit])
         reader.add_disjunction()
         self._match_events(reader, unit)
-        _seek_after(reader, cursor)
+        found = _first_after(reader, cursor)
         while True:
-            while reader._next():
-                yield _entry(reader, reader._get_realtime()), reader._get("MESSAGE")
-            if reader.wait(1.0) == 0:  # sd_journal_wait: 0 is "nothing happened"
+            if not found:
                 yield None
+            while found:
+                yield _entry(reader, reader._get_realtime()), reader._get("MESSAGE")
+                found = reader._next()
+            reader.wait(pause)  # other units' entries end the wait too
+            found = reader._next()
 
     def changes(self, seconds: float) -> Iterator[bool]:
         """For ever: sleep until there is a new event (True), or for so many seconds (False)."""
@@ -91,10 +102,10 @@ class Journal:
         # Found by the monotonic clock where it is known: nobody can set that one.
         starts = [run.started_monotonic_usec for run in runs]
         if None in starts:
-            reader.seek_realtime((min(run.started_usec or run.ended_usec or 0 for run in runs) - _LATE_USEC) / 1e6)
+            reader.seek_realtime((min(run.started_usec or run.ended_usec or 0 for run in runs) - LATE_USEC) / 1e6)
         else:
-            reader.seek_monotonic((min(each for each in starts if each is not None) - _LATE_USEC) / 1e6, boot_id)
-        last = max((run.ended_usec or 0) for run in runs) + _LATE_USEC
+            reader.seek_monotonic((min(each for each in starts if each is not None) - LATE_USEC) / 1e6, boot_id)
+        last = max((run.ended_usec or 0) for run in runs) + LATE_USEC
         while reader._next():
             realtime = reader._get_realtime()
             if realtime > last:
@@ -164,15 +175,15 @@ def _may_read_system_journal() -> bool:
     return any(os.access(path, os.R_OK) for path in files)
 
 
-def _seek_after(reader: Any, cursor: str | None) -> None:
-    """Place the reader so that the next entry is the first after the cursor."""
+def _first_after(reader: Any, cursor: str | None) -> bool:
+    """Place the reader on the first entry after the cursor; whether there is one."""
     if cursor is None:
         reader.seek_head()
-        return
+        return bool(reader._next())
     reader.seek_cursor(cursor)
-    # The entry itself may be gone (vacuumed) or not match: then the seek lands on the next one, which is new.
-    if reader._next() and not reader.test_cursor(cursor):
-        reader._previous()
+    found = bool(reader._next())
+    # The entry itself may be gone (vacuumed) or not match: then the seek has landed on the next one, which is new.
+    return bool(reader._next()) if found and reader.test_cursor(cursor) else found
 
 
 def _entry(reader: Any, realtime: int) -> Entry:

@@ -25,7 +25,8 @@ TIMER = f"{SYSTEMD}.Timer"
 NEVER = 2**64 - 1
 _RELOAD_TIMEOUT_MS = 300_000
 _CALL_TIMEOUT_MS = 60_000
-_IN_FLIGHT = 256
+# dbus-daemon's system bus refuses a connection more than 128 pending replies.
+_IN_FLIGHT = 100
 
 
 class ManagerError(LshError):

@@ -11,16 +11,15 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lsh_systemd.collector import SETTLE_SECONDS
 from lsh_systemd.control import Control, is_believed
 from lsh_systemd.errors import LshError
 from lsh_systemd.job import Job
-from lsh_systemd.run import RECORD, Fold, Run, as_written
+from lsh_systemd.run import Fold, Run, as_written
 
 if TYPE_CHECKING:
     from lsh_systemd.jobs import Found
 
-# How long the last lines may come in after the record.
-_LATE_SECONDS = 0.1
 _TIMEOUT_STATUS = 124  # as timeout(1)
 
 
@@ -56,22 +55,19 @@ class RunOnce:
             known=lambda unit: unit == self._job.unit,
             trusted=lambda unit, uid: is_believed(self._control.scope, self._found, uid),
         )
-        for each in self._journal.follow(self._job.unit, self._cursor):
+        newest = time.monotonic()
+        for each in self._journal.follow(self._job.unit, self._cursor, pause=SETTLE_SECONDS):
             if each is None:
-                if self._run or not self._goes_on():
+                # The last lines may come in after the record: the run is over when it is and nothing follows.
+                if time.monotonic() - newest >= SETTLE_SECONDS and (self._run or not self._goes_on()):
                     return
                 continue
+            newest = time.monotonic()
             entry, message = each
-            if entry.get("MESSAGE_ID") or entry.get("LSH_UNIT"):
+            if entry.get("MESSAGE_ID"):
                 fold.feed([entry])
                 run = fold.changed.get(self.id)
-                if run and run.result is not None and self._run is None:
-                    self._run = run
-                    time.sleep(_LATE_SECONDS)
-                    if entry["MESSAGE_ID"] != RECORD:
-                        return
-                elif self._run:
-                    return  # systemd's own word follows the record: nothing comes after it
+                self._run = run if run and run.result is not None else None
             else:
                 yield as_written(message, entry.get("_LINE_BREAK"))
 

@@ -119,7 +119,6 @@ class Fold:
         self._scope, self._uid, self._known, self._trusted = scope, uid, known, trusted
         self._look_up = last
         self._last: dict[str, Run | None] = {}
-        self._exits: dict[str, Entry] = {}
         self.changed: dict[str, Run] = {}
 
     def feed(self, entries: Iterable[Entry]) -> None:
@@ -139,7 +138,7 @@ class Fold:
             return
         before = self._latest(unit)
         run = before if before and before.id == run_id else self._begun(unit, run_id, entry)
-        if run.result is not None:
+        if run.result not in (None, "lost"):  # "lost" was but a conclusion
             return
         started = run.started_usec or _seconds(entry.get("LSH_STARTED"))
         trigger, trigger_usec = self._trigger(entry, run)
@@ -154,7 +153,8 @@ class Fold:
             io_write_bytes=_number(entry.get("LSH_IO_WRITTEN")),
             pid=_number(entry.get("_PID")),
         )
-        self._end(run, result, entry.get("LSH_EXIT_CODE", ""), entry.get("LSH_EXIT_STATUS", ""), entry)
+        run = _exited(run, entry.get("LSH_EXIT_CODE", ""), entry.get("LSH_EXIT_STATUS", ""))
+        self._end(run, result, entry)
 
     def _manager_message(self, kind: str | None, entry: Entry) -> None:
         unit = entry.get("UNIT") or entry.get("USER_UNIT") or ""
@@ -172,14 +172,14 @@ class Fold:
             return
         if not run or run.id != run_id or run.result is not None:
             return  # its record has said all, and more exactly
-        run = replace(run, trigger=run.trigger or UNSURE)
         if kind == PROCESS_EXIT:
-            self._exits[run_id] = entry
+            if run.exit_status is None and run.signal is None:  # the first: ExecStopPost= may fail after the command
+                self._put(_exited(run, entry.get("EXIT_CODE", ""), entry.get("EXIT_STATUS", "")))
         elif kind == FAILURE_RESULT and entry.get("UNIT_RESULT") in _RESULTS:
-            exited = self._exits.pop(run_id, {})
-            self._end(run, entry["UNIT_RESULT"], exited.get("EXIT_CODE", ""), exited.get("EXIT_STATUS", ""), entry)
+            self._end(replace(run, trigger=run.trigger or UNSURE), entry["UNIT_RESULT"], entry)
         elif kind == FINISHED and entry.get("JOB_RESULT", "done") == "done":
-            self._end(run, "success", "exited", "0", entry)
+            run = replace(_exited(run, "exited", "0"), trigger=run.trigger or UNSURE)
+            self._end(run, "success", entry)
 
     def _begun(self, unit: str, run_id: str, entry: Entry) -> Run:
         """A new run of the unit. systemd runs a unit once at a time, so one still open has lost its record."""
@@ -197,18 +197,14 @@ class Fold:
             trigger_usec=(before.trigger_usec or 0) if before and before.boot_id == boot_id else None,
         )
 
-    def _end(self, run: Run, result: str, code: str, status: str, entry: Entry) -> None:
+    def _end(self, run: Run, result: str, entry: Entry) -> None:
         ended = _when(entry)
-        duration = _duration(run, ended, _number(entry.get("__MONOTONIC_TIMESTAMP")))
-        numeric = _number(status)
         self._put(
             replace(
                 run,
                 ended_usec=ended,
-                duration_usec=duration,
+                duration_usec=_duration(run, ended, _number(entry.get("__MONOTONIC_TIMESTAMP"))),
                 result="skipped" if result == "exec-condition" else result,
-                exit_status=numeric if code == "exited" else None,
-                signal=status or None if code in ("killed", "dumped") else None,
             )
         )
 
@@ -258,8 +254,8 @@ class Fold:
         return entry.get("_UID") == str(self._uid) and "USER_UNIT" in entry
 
 
-def attribute(entry: Entry, runs: list[Run]) -> Run | None:
-    """The run (of one unit, in their order) that wrote an output line, or None.
+def attribute(entry: Entry, runs: list[Run], before: Run | None = None) -> Run | None:
+    """The run (of one unit, in their order; ``before`` is the one before them) that wrote an output line, or None.
 
     The line carries the invocation ID unless its process was gone before journald looked (systemd issue 2913). Then
     its PID tells: it is higher than that of the record of the run before and lower than that of its own run's record.
@@ -269,7 +265,7 @@ def attribute(entry: Entry, runs: list[Run]) -> Run | None:
         return next((run for run in runs if run.id == invocation), None)
     pid, when = _number(entry.get("_PID")), _number(entry.get("__REALTIME_TIMESTAMP")) or 0
     boot = entry.get("_BOOT_ID")
-    for earlier, run in zip([None, *runs], runs, strict=False):
+    for earlier, run in zip([before, *runs], runs, strict=False):
         if run.boot_id != boot or run.pid is None or pid is None:
             continue
         if (earlier is None or earlier.pid is None or earlier.boot_id != boot or earlier.pid < pid) and pid < run.pid:
@@ -326,6 +322,15 @@ def _duration(run: Run, ended: int | None, monotonic: int | None) -> int | None:
         return max(0, by_clock)
     elapsed = monotonic - run.started_monotonic_usec
     return by_clock if abs(by_clock - elapsed) < _CLOCK_WAS_SET_USEC else elapsed
+
+
+def _exited(run: Run, code: str, status: str) -> Run:
+    """The run with how its process ended: systemd's $EXIT_CODE and $EXIT_STATUS."""
+    return replace(
+        run,
+        exit_status=_number(status) if code == "exited" else None,
+        signal=status or None if code in ("killed", "dumped") else None,
+    )
 
 
 def _when(entry: Entry) -> int | None:

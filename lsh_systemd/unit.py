@@ -4,6 +4,7 @@ The service file carries the job itself in its [X-Lsh] section, which systemd ig
 only list of jobs. ``Digest=`` there tells whether somebody has edited the files since.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -30,6 +31,8 @@ _DIGEST = re.compile(r"^Digest=([0-9a-f]{64})\n", re.MULTILINE)
 _KEY = re.compile(r"([A-Z][A-Za-z]*)=(.*)")
 # systemd's own limit for one line of a unit file (LONG_LINE_MAX).
 _LONGEST_LINE = 1024 * 1024
+# How much of a standard input stands on one line: a multiple of 4, so that each line is base64 by itself.
+_BASE64_WIDTH = 100
 
 
 class NotOurs(LshError):
@@ -177,11 +180,18 @@ def plain(value: str) -> str:
 
 def exec_start(job: Job) -> str:
     """The value of ExecStart=: the shell with the command as one argument, or the bare words."""
-    words = ("/bin/sh", "-c", job.command) if isinstance(job.command, str) else job.command
+    words = (job.shell, "-c", job.command) if isinstance(job.command, str) else job.command
     # A first word that needs no quotes reads better without; the pattern lets no modifier (@ - : + !) through.
     head = words[0] if re.fullmatch(r"[A-Za-z0-9_/][A-Za-z0-9_./+-]*", words[0]) else exec_word(words[0])
     tail = (word if re.fullmatch(r"[A-Za-z0-9_./:=,+@-]+", word) else exec_word(word) for word in words[1:])
     return " ".join([head, *tail])
+
+
+def stdin_lines(text: str) -> list[str]:
+    """A text as values of StandardInputData=, which systemd joins: base64, since StandardInputText= would cut blanks
+    off the ends of lines, expand specifiers and always end in a newline."""
+    data = base64.b64encode(text.encode()).decode()
+    return [data[at : at + _BASE64_WIDTH] for at in range(0, len(data), _BASE64_WIDTH)]
 
 
 def is_job_unit(name: str) -> bool:
@@ -233,7 +243,13 @@ def _templates() -> "Environment":
         autoescape=False,  # unit files are no HTML; every value goes through one of the filters below
     )
     environment.filters.update(
-        exec_start=exec_start, exec_word=exec_word, quoted=quoted, plain=plain, span=format_span, size=format_size
+        exec_start=exec_start,
+        exec_word=exec_word,
+        quoted=quoted,
+        plain=plain,
+        span=format_span,
+        size=format_size,
+        stdin_lines=stdin_lines,
     )
     return environment
 

@@ -71,6 +71,8 @@ class OneLineErrors(click.Command):
         # Arguments are bytes: what is no UTF-8 arrives as lone surrogates, and must be printable in an error.
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if os.environ.get("NO_COLOR"):
+            kwargs.setdefault("color", False)
         try:
             return super().main(*args, **kwargs)
         except LshError as error:

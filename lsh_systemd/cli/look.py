@@ -93,11 +93,19 @@ def _show_lines(status: Status, detail: dict[str, Any]) -> list[tuple[str, str]]
         took = f", took {duration(last.duration_usec / 1e6)}" if last.duration_usec is not None else ""
         lines.append(("last run", f"{local_time(last.started_usec)}, {paint(last.result or 'running')}{took}"))
     for key, value in (detail["definition"] or {}).items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        lines.append((key.replace("_", " "), escape_controls(text, keep="")))
+        lines.append((key.replace("_", " "), escape_controls(_shown(value), keep="")))
     lines += [("unit file", path) for path in detail["unit_files"]]
     lines += [("drop-in", path) for path in detail["drop_ins"]]
     return lines
+
+
+def _shown(value: Any) -> str:
+    """A field of the definition in a line: lists and variables one after the other."""
+    if isinstance(value, dict):
+        return "  ".join(f"{name}={each}" for name, each in value.items())
+    if isinstance(value, list):
+        return "  ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @click.command("next")

@@ -58,6 +58,8 @@ _OPTIONS = [
     _option("What", "--tag", "tags", multiple=True, metavar="TAG", help="A label; may be repeated."),
     _option("What", "--category", metavar="TEXT", help="A group to sort by."),
     _option("Where", "--no-shell", is_flag=True, help="Run the words of COMMAND themselves, without /bin/sh."),
+    _option("Where", "--shell", metavar="PATH", help="The shell that reads COMMAND, instead of /bin/sh."),
+    _option("Where", "--stdin", metavar="TEXT", help="What COMMAND reads on its standard input."),
     _option("Where", "--env", multiple=True, metavar="K=V", help="A variable, readable for all; may be repeated."),
     _option("Where", "--env-file", multiple=True, metavar="PATH", help="A file of K=V lines; may be repeated."),
     _option("Where", "--working-dir", metavar="PATH", help="The folder to run in."),

@@ -1,0 +1,48 @@
+"""Jobs as an enemy, or an unlucky user, would ask for them: plain data, of which only some is a valid job."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+# Every character that means something to systemd, to a shell, to a terminal or to a reader of either.
+PRINTABLE = [
+    *"% %n %% %h $ $HOME ${A} $$ ' \" \\ \\n \\x41 \\\\ ; # = [Service] [X-Lsh] ExecStartPre=/bin/false ~ * ? { }".split(),
+    *"` @ + - ! | & < > ( ) : , é ß 漢字 😀 👩‍👩‍👧 e\u0301 a b c 0 /".split(),
+    *(" ", "  ", "\u00a0", " ; ", ' "', "\u3000"),
+]
+UNPRINTABLE = [
+    "\n", "\t", "\r", "\0", "\x1b[31m", "\x7f", "\x85", "\u2028", "\u2029", "\u202e", "\u2066", "\u200f", "\ud800",
+    "\udcff", "\nExecStartPre=/bin/false\n", "\\\n", "\n[Service]\nUser=root\n", "\r\nNice=-20",
+]  # fmt: skip
+
+printable = st.lists(st.sampled_from(PRINTABLE), max_size=8).map("".join)
+anything = st.lists(st.sampled_from(PRINTABLE + UNPRINTABLE), max_size=8).map("".join)
+huge = st.builds(lambda head, tail: head + "x" * 65536 + tail, printable, anything)
+words = st.one_of(printable, printable, anything, st.text(max_size=10))
+# What may hold any character, and any number of them.
+blobs = st.one_of(words, words, words, words, huge)
+paths = words.map(lambda word: f"/{word}")
+names = st.one_of(st.sampled_from(["A", "_B9", "LONG_NAME"]), words)
+
+plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "name": words.map(lambda word: f"h {word} h"),
+        "command": st.one_of(blobs, st.tuples(st.sampled_from(["/bin/echo", "echo"]), blobs, words).map(list)),
+    },
+    optional={
+        "description": words,
+        "category": words,
+        "tags": st.lists(words, max_size=3),
+        "env": st.dictionaries(names, blobs, max_size=3),
+        "env_file": st.lists(paths, max_size=2),
+        "working_dir": paths,
+        "run_as": st.one_of(st.sampled_from(["root", "nobody", "0"]), words),
+        "timeout": st.sampled_from(["1ms", "90s", "1h 30min", "36500d"]),
+        "priority": st.integers(0, 10),
+        "nice": st.integers(-20, 19),
+        "memory_max": st.integers(4096, 2**60),
+        "cpu_quota": st.integers(1, 1_000_000),
+        "jitter": st.sampled_from(["1s", "5min"]),
+        "every": st.sampled_from(["1s", "90s", "7d"]),
+    },
+)
