@@ -4,13 +4,16 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import visible
 
 _UNIX_SECONDS = re.compile(r"^\s*UNIX seconds: @([0-9.]+)$", re.MULTILINE)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
+_DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 # Printed once for each instant: as its local time where the local zone is UTC, else as "(in UTC)".
 _IN_UTC = re.compile(r": \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC$", re.MULTILINE)
 
@@ -32,7 +35,19 @@ def instants(lines: Sequence[str], *, after: datetime, count: int) -> list[datet
 
 
 def parse_timestamp(text: str, *, zone: str | None = None) -> datetime:
-    """An instant as systemd.time(7) writes it: "2027-01-31 02:00", "tomorrow 9:00", "+3h"; local time or ``zone``'s."""
+    """An instant as systemd.time(7) writes it ("2027-01-31 02:00", "+3h", "yesterday"), in local time or ``zone``'s.
+
+    Beyond that: "tomorrow 9:00" and "today 18:30", and RFC 3339 with its zone ("2027-01-31T02:00:00Z").
+    """
+    if _RFC3339.fullmatch(text):
+        try:
+            return datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise BadInput(f"{visible(text)} is not a point in time") from None
+    day, blank, clock = text.partition(" ")
+    if blank and day in _DAYS:
+        date = datetime.now(ZoneInfo(zone or local_zone())).date() + timedelta(days=_DAYS[day])
+        text = f"{date} {clock}"
     output = _analyze("timestamp", [text], what="a point in time", zone=zone)
     match = _UNIX_SECONDS.search(output)
     if not match:

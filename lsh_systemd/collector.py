@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from lsh_systemd.fold import Fold, attribute
 from lsh_systemd.journal import LATE_USEC, Journal
-from lsh_systemd.run import UNSURE, Fold, Output, Run, attribute
+from lsh_systemd.run import UNSURE, Output, Run
 from lsh_systemd.store import Store
 
 # The last lines of a run's output may come in after its record (see journal.LATE_USEC): a run waits for a later step
 # until both its record and its newest line are so old.
 SETTLE_SECONDS = 0.2
+# Where lines do come after the record, journald lags behind, and may pause (to rotate or sync its files).
+LAG_SECONDS = 1.5
 _BATCH = 1000
 
 
@@ -116,17 +119,18 @@ class Collector:
         }
         outputs: dict[str, Output] = defaultdict(lambda: Output(self._output_limit))
         newest: dict[str, int] = {}
+        now = time.time() * 1e6  # before reading: that takes a while, and what comes in meanwhile is not read
         for entry, message in self._journal.output(runs):
             unit = f"{entry.get('SYSLOG_IDENTIFIER', '')}.service"
             writer = attribute(entry, by_unit.get(unit, []), before.get(unit))
             if writer:
                 outputs[writer.id].add(message, entry.get("_LINE_BREAK"))
                 newest[writer.id] = int(entry["__REALTIME_TIMESTAMP"])
-        now = time.time() * 1e6
         for run in runs:
             # Not for ever: something that a run left behind may go on writing.
-            just_ended = run.ended_usec is not None and now - LATE_USEC < run.ended_usec <= now
-            if just_ended and now - SETTLE_SECONDS * 1e6 < newest.get(run.id, 0) <= now:
+            line, end = newest.get(run.id, 0), run.ended_usec
+            quiet = LAG_SECONDS if end is not None and line > end else SETTLE_SECONDS
+            if end is not None and now - LATE_USEC < end <= now and now - quiet * 1e6 < line <= now:
                 raise _Unsettled
         return [
             replace(run, output=outputs[run.id].bytes(), output_bytes=outputs[run.id].size)

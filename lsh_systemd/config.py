@@ -31,7 +31,7 @@ def load(scope: Scope) -> Config:
         data = tomllib.loads(file.read_text())
     except FileNotFoundError:
         return Config()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"cannot read {file}: {error}") from None
     known = {field.name: field.type for field in fields(Config)}
     for name, value in data.items():

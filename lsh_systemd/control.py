@@ -144,8 +144,8 @@ class Control:
     def disable(self, found: Found) -> None:
         """Let the schedule rest until ``enable``; a run in progress goes on."""
         with found.dir.locked():
+            found.dir.disable(found.timer)  # first: on a read-only file system nothing is changed
             self._stop_timer(found.timer)
-            found.dir.disable(found.timer)
 
     def start(self, found: Found, *, trigger: str = "manual") -> str:
         """Start the job now, without waiting for its end; the run's id. One that runs already is not started again."""
@@ -193,7 +193,7 @@ class Control:
                 self._renew_stamp(found.timer)
             self._put_in_place(found, job, files, reload=not forgotten)
             self._check_loaded(job)
-            if was_active or (found.pair.enabled and job.has_timer) or (job.has_timer and not found.pair.timer):
+            if job.has_timer and (was_active or found.pair.enabled or not found.pair.timer):
                 self._start_timer(job)
         except BaseException:
             with contextlib.suppress(LshError):
@@ -213,8 +213,8 @@ class Control:
             self.manager.reload()
 
     def _take_away(self, found: Found) -> None:
+        found.dir.disable(found.timer)  # first: on a read-only file system nothing is changed
         self._stop_timer(found.timer)
-        found.dir.disable(found.timer)
         found.dir.remove(found.service, found.timer)
         with contextlib.suppress(ManagerError):  # it was not in memory, or had not failed
             self.manager.reset_failed(found.service)
@@ -247,6 +247,8 @@ class Control:
                 f"there is a job {job.id} already", hint=f"lshctl set {job.id} changes it; or choose another name"
             )
         path = self.jobs.foreign(job, self.manager.unit_path)
+        if path and self.jobs.find(job.id):  # added by somebody else since the first look
+            raise JobExists(f"there is a job {job.id} already", hint="choose another name")
         if path:
             raise JobExists(f"{path} is there already and not ours", hint="choose another name")
 

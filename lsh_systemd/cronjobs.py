@@ -74,9 +74,9 @@ def description(comment: Iterable[str]) -> str:
     return "".join(character for character in text if character.isprintable())[:1000].strip()
 
 
-def base_name(entry: Entry, *, label: str = "") -> str:
+def base_name(entry: Entry, *, label: str = "", prefix: str = "") -> str:
     """What to call the job of this line: as a comment "job: NAME" says; anacron's identifier; the file's own name
-    (``label``); a short comment; or the program."""
+    (``label``); a short comment; or the program, the last two after ``prefix``."""
     for line in entry.comment:
         if named := _NAMED.fullmatch(line):
             return named[1].strip()
@@ -84,8 +84,8 @@ def base_name(entry: Entry, *, label: str = "") -> str:
         return entry.identifier or label
     comment = description(entry.comment).rstrip(".:!")
     if comment and len(comment) <= _LONGEST_NAME and re.search("[A-Za-z]{2}", comment):
-        return comment
-    return program(entry.command)
+        return f"{prefix} {comment}".strip()
+    return f"{prefix} {program(entry.command)}".strip()
 
 
 def free_name(base: str, taken: Collection[str]) -> str:
@@ -171,7 +171,7 @@ def _losses(job: Job, enabled: bool) -> Iterable[str]:
 def _lines(
     job: Job, account: Account, form: Form, scope: Scope, so_far: dict[str, str]
 ) -> tuple[list[str], dict[str, str], list[str]]:
-    """The lines above a job (comments, variables), the variables that then hold, and its own lines."""
+    """The lines above a job (variables, comments), the variables that then hold, and its own lines."""
     times = _times(job)
     wanted = {"PATH": _SYSTEMD_PATH, "HOME": account.home, **job.env}
     prefix: list[str] = []
@@ -199,10 +199,10 @@ def _lines(
     if prefix and PurePosixPath(job.shell).name not in _SHELLS:
         raise BadInput(f"{job.shell} is no shell that could set its folder and variables in a crontab")
     command = crontab.join_percent("; ".join([*prefix, job.command_line]), job.stdin)
-    head = [f"# job: {job.name}", *([f"# {job.description}"] if job.description else [])]
-    head += [crontab.variable_line(name, value) for name, value in wanted.items() if now.get(name) != value]
     user = f"{account.name}\t" if form is Form.SYSTEM else ""
     changed = {name: value for name, value in wanted.items() if now.get(name) != value}
+    head = [crontab.variable_line(name, value) for name, value in changed.items()]
+    head += [f"# job: {job.name}", *([f"# {job.description}"] if job.description else [])]
     return head, so_far | changed, [f"{time}\t{user}{command}" for time in times]
 
 

@@ -161,7 +161,7 @@ class Doctor:
 
     def _store(self) -> Iterator[Finding]:
         path = ledger.path(self.scope)
-        if not path.exists():
+        if os.access(path.parent, os.X_OK) and not path.exists():
             return
         try:
             verdict = Store(path).check()

@@ -113,7 +113,9 @@ class Importer:
             raise BadInput(f"there is no user {visible(user)}", hint=hint)
         if self.scope is Scope.USER and account.name != source.owner:
             raise BadInput(f"it runs as {account.name}", hint="only root's import can make such a job: sudo lshctl …")
-        name = free_name(base_name(entry, label=source.name), ())
+        # Users do not know of each other's names: in the machine's scope, bob's backup is bob-backup.
+        prefix = account.name if entry.user is None and self.scope is Scope.SYSTEM and account.name != "root" else ""
+        name = free_name(base_name(entry, label=source.name, prefix=prefix), ())
         return job_from(entry, name=name, form=source.form, scope=self.scope, account=account)
 
     def _steps(self, drafts: list[tuple[Source, Entry, Job]], refused: list[Remark], notes: list[Remark]) -> list[Step]:

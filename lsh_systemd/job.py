@@ -24,6 +24,7 @@ from lsh_systemd.text import (
 from lsh_systemd.zones import check_zone
 
 PREFIX = "lsh-"
+LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
 RESERVED_IDS = frozenset({"agent", "api", "alert", "collect", "prune", "record", "refresh", "sync"})
 NEUTRAL_PRIORITY = 5
@@ -106,7 +107,7 @@ class Job:
         check_line("name", self.name, longest=200)
         if self.name != self.name.strip():
             raise BadInput("the name begins or ends with a blank")
-        if len(self.id) > 200:
+        if len(self.id) > LONGEST_ID:
             raise BadInput("the name is too long", hint="a unit file's name has at most 255 characters")
         if self.id in RESERVED_IDS:
             raise BadInput(

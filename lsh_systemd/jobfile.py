@@ -141,7 +141,10 @@ def _instant(name: str, value: Plain) -> datetime:
         raise BadInput(f"{name} must be a date and time as 2027-01-31T02:00:00Z") from None
     if instant.tzinfo is None:
         raise BadInput(f"{name} must end in Z or a UTC offset")
-    return instant
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise BadInput(f"{name} lies beyond the calendar") from None
 
 
 _READERS: dict[str, Callable[[str, Plain], Any]] = {

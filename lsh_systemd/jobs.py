@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsh_systemd import unit
-from lsh_systemd.errors import BadInput
-from lsh_systemd.job import PREFIX, Job, job_id
+from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.job import LONGEST_ID, PREFIX, Job, job_id
 from lsh_systemd.scope import Scope, transient_unit_dir, unit_dir
 from lsh_systemd.text import visible
 from lsh_systemd.unitdir import UnitDir, UnitPair
@@ -71,7 +71,7 @@ class Jobs:
         found: dict[str, Found] = {}
         for folder in (self.transient, self.lasting):
             for service in folder.services(PREFIX):
-                each = self._read(folder, unit.id_of_unit(service))
+                each = self._read_or_tell(folder, unit.id_of_unit(service))
                 if each:
                     found[each.id] = each
         return [found[name] for name in sorted(found)]
@@ -81,6 +81,8 @@ class Jobs:
         try:
             wanted = job_id(name)
         except BadInput:
+            return None
+        if len(wanted) > LONGEST_ID:
             return None
         return self._read(self.lasting, wanted) or self._read(self.transient, wanted)
 
@@ -102,6 +104,16 @@ class Jobs:
                 if path.is_symlink() or path.exists():
                     return path
         return None
+
+    def _read_or_tell(self, folder: UnitDir, wanted: str) -> Found | None:
+        """One file that cannot be read must not hide all the others."""
+        try:
+            return self._read(folder, wanted)
+        except LshError as error:
+            pair = UnitPair(service="", timer="", enabled=folder.is_enabled(f"{PREFIX}{wanted}.timer"))
+            return Found(
+                id=wanted, job=None, pair=pair, dir=folder, transient=False, changed=False, problem=error.message
+            )
 
     def _read(self, folder: UnitDir, wanted: str) -> Found | None:
         service = f"{PREFIX}{wanted}.service"

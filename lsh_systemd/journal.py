@@ -1,5 +1,6 @@
 """The journal, read. The only module that knows systemd.journal."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from lsh_systemd.scope import Scope
 
 # How long after its run's record a line may still come in: systemd gives a job's output a buffer of 8 MiB, and journald
 # empties it in turn with its other sources, 48 KiB at a time, while the record goes through at once.
-LATE_USEC = 10_000_000
+LATE_USEC = 120_000_000
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 # journald's own words for each line cost more than we need: only these are converted.
 _WANTED = frozenset(
@@ -116,16 +117,17 @@ class Journal:
         """Note in the journal what started the run: systemd does not tell."""
         from systemd import journal
 
-        journal.send(
-            f"run started: {trigger}",
-            MESSAGE_ID=MARK,
-            PRIORITY="7",
-            SYSLOG_IDENTIFIER=unit.removesuffix(".service"),
-            LSH_SCOPE=str(self.scope),
-            LSH_UNIT=unit,
-            LSH_INVOCATION_ID=run_id,
-            LSH_TRIGGER=trigger,
-        )
+        with contextlib.suppress(OSError):  # no journald: then the run goes on without
+            journal.send(
+                f"run started: {trigger}",
+                MESSAGE_ID=MARK,
+                PRIORITY="7",
+                SYSLOG_IDENTIFIER=unit.removesuffix(".service"),
+                LSH_SCOPE=str(self.scope),
+                LSH_UNIT=unit,
+                LSH_INVOCATION_ID=run_id,
+                LSH_TRIGGER=trigger,
+            )
 
     def _match_events(self, reader: Any, unit: str | None = None) -> None:
         user = self.scope is Scope.USER

@@ -1,5 +1,6 @@
 """The ledger as its readers want it: the store, with what the agent has not collected yet."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from lsh_systemd.journal import Journal
 from lsh_systemd.scope import Scope, state_dir
 from lsh_systemd.store import Store
 from lsh_systemd.unit import id_of_unit
+
+_TRIES = 3
 
 
 def path(scope: Scope) -> Path:
@@ -51,11 +54,35 @@ def current(scope: Scope, jobs: Jobs) -> Store:
         if scope is Scope.USER or _is_writable(path(scope)):
             raise
         store = Store(None)
-    collector(scope, store, jobs).collect()
+        collector(scope, store, jobs).collect()
+        return store
+    if not _collected_by_child(scope, jobs):
+        collector(scope, store, jobs).collect()  # and raise the child's error, if it was one
     return store
+
+
+def _collected_by_child(scope: Scope, jobs: Jobs) -> bool:
+    """Collect in a process of its own; whether that went well.
+
+    journald truncates a journal file as it rotates it, and libsystemd, which has it mapped, dies of SIGBUS (seen). The
+    store's transaction keeps that from doing harm; the next try reads the rotated file.
+    """
+    for _ in range(_TRIES):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with contextlib.suppress(BaseException):
+                collector(scope, Store(path(scope)), jobs).collect()
+                status = 0
+            os._exit(status)
+        _, ended = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(ended):
+            return os.waitstatus_to_exitcode(ended) == 0
+    return False
 
 
 def _is_writable(file: Path) -> bool:
     """Whether the caller should have been able to open the store."""
-    nearest = next(parent for parent in (file, *file.parents) if parent.exists())
+    # Not Path.exists: before Python 3.12 it raises where a folder on the way may not be searched.
+    nearest = next(parent for parent in (file, *file.parents) if os.path.exists(parent))  # noqa: PTH110
     return os.access(nearest, os.W_OK)

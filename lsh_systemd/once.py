@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lsh_systemd.collector import SETTLE_SECONDS
+from lsh_systemd.collector import LAG_SECONDS, SETTLE_SECONDS
 from lsh_systemd.control import Control, is_believed
 from lsh_systemd.errors import LshError
+from lsh_systemd.fold import Fold
 from lsh_systemd.job import Job
-from lsh_systemd.run import Fold, Run, as_written
+from lsh_systemd.run import Run, as_written
+from lsh_systemd.unit import is_once
 
 if TYPE_CHECKING:
     from lsh_systemd.jobs import Found
@@ -36,6 +38,7 @@ class RunOnce:
 
     def start(self) -> str:
         """Make the unit and start it; the run's id."""
+        self._sweep()
         self._cursor = self._journal.tail()
         self._control.add(self._job, transient=True, once=True)
         self._found = self._control.jobs.get(self._job.id)
@@ -55,20 +58,21 @@ class RunOnce:
             known=lambda unit: unit == self._job.unit,
             trusted=lambda unit, uid: is_believed(self._control.scope, self._found, uid),
         )
-        newest = time.monotonic()
+        newest, quiet = time.monotonic(), SETTLE_SECONDS
         for each in self._journal.follow(self._job.unit, self._cursor, pause=SETTLE_SECONDS):
             if each is None:
                 # The last lines may come in after the record: the run is over when it is and nothing follows.
-                if time.monotonic() - newest >= SETTLE_SECONDS and (self._run or not self._goes_on()):
+                if time.monotonic() - newest >= quiet and (self._run or not self._goes_on()):
                     return
                 continue
-            newest = time.monotonic()
+            newest, quiet = time.monotonic(), SETTLE_SECONDS
             entry, message = each
             if entry.get("MESSAGE_ID"):
                 fold.feed([entry])
                 run = fold.changed.get(self.id)
                 self._run = run if run and run.result is not None else None
             else:
+                quiet = LAG_SECONDS if self._run else SETTLE_SECONDS
                 yield as_written(message, entry.get("_LINE_BREAK"))
 
     def finished(self) -> Run:
@@ -93,6 +97,11 @@ class RunOnce:
         if self._found:
             self._control.stop(self._found)
 
+    def close(self) -> None:
+        """Leave no unit file behind, also where the unit's own clean-up could not run (it failed before its start)."""
+        if self._found and not self._goes_on():
+            self._forget()
+
     def _goes_on(self) -> bool:
         return self._found is not None and self._control.is_running(self._found)
 
@@ -100,3 +109,10 @@ class RunOnce:
         if self._found:
             with contextlib.suppress(LshError):
                 self._control.remove(self._found)
+
+    def _sweep(self) -> None:
+        """Remove what earlier, detached runs may have left: a run as another user cannot remove its own file."""
+        for found in self._control.jobs.all():
+            if found.transient and is_once(found.pair.service) and not self._control.is_running(found):
+                with contextlib.suppress(LshError):
+                    self._control.remove(found)

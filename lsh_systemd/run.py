@@ -1,4 +1,4 @@
-"""A run: one execution of a job; and how the journal's entries become runs. Pure.
+"""A run: one execution of a job; and what the journal tells of it. Pure.
 
 What tells of a run, the most trusted first:
 
@@ -7,19 +7,18 @@ What tells of a run, the most trusted first:
    LSH_EXIT_STATUS (a number or a signal's name), LSH_STARTED (seconds since 1970), LSH_TRIGGER_UNIT,
    LSH_TRIGGER_USEC, LSH_CPU_USEC, LSH_MEMORY_PEAK, LSH_IO_READ, LSH_IO_WRITTEN (bytes) and LSH_PID. A field whose
    value is not known is empty.
+   Where it does not come from root (a job of the machine with --run-as), only its measurements count.
 2. The mark that ``lshctl start`` leaves (MESSAGE_ID ``MARK``): LSH_SCOPE, LSH_UNIT, LSH_INVOCATION_ID, LSH_TRIGGER.
 3. systemd's own messages (sd-messages.h): "starting" for a run that goes on or died with the machine; "failure
-   result" and "finished" for a run whose record could not be written (missing EnvironmentFile=, no logger).
+   result" and "finished", which follow the record: they tell the end where it could not be written (a missing
+   EnvironmentFile=, no logger), and theirs is the last word on success or failure, as a job's variables can overlay
+   those that the record is made from.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-
-from lsh_systemd.scope import Scope
-from lsh_systemd.unit import id_of_unit
 
 RECORD = "9e64b68f3c514f9c89ec19a513dc5268"
 MARK = "4b1f6c0a3c0e4d0f9f3c5f0d7d2b8e61"
@@ -31,17 +30,11 @@ PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
 OUR_MESSAGE_IDS = (RECORD, MARK)
 MESSAGE_IDS = (*OUR_MESSAGE_IDS, STARTING, FINISHED, FAILURE_RESULT, PROCESS_EXIT)
 
-_JOB_UNIT = re.compile(r"lsh-[a-z0-9][a-z0-9-]{0,240}\.service")
-_INVOCATION_ID = re.compile(r"[0-9a-f]{32}")
-_RESULTS = frozenset(
-    "success protocol timeout exit-code signal core-dump watchdog oom-kill start-limit-hit resources "
-    "exec-condition".split()
-)
-# Between a message's sending and journald's taking it: more than this is no delay but a change of the clock.
-_CLOCK_WAS_SET_USEC = 1_000_000
-_TRIGGERS = frozenset({"manual", "retry", "queue", "catch-up", "path", "hook", "api"})
 # A trigger that the environment cannot tell: the collector asks the timer's schedule.
 UNSURE = "?"
+
+# The last µs of the year 9999: what Python's datetime and RFC 3339 can hold.
+LAST_USEC = 253_402_300_799_999_999
 
 Entry = Mapping[str, str]
 
@@ -100,180 +93,6 @@ class Run:
         }
 
 
-class Fold:
-    """Folds journal entries, in their order, into runs.
-
-    ``last`` gives the newest known run of a unit, ``known`` says whether a unit is a job of ours (a foreign
-    lsh-x.service leaves "starting" messages too), ``trusted`` whether a record of the unit may come from that uid.
-    """
-
-    def __init__(
-        self,
-        scope: Scope,
-        *,
-        uid: int,
-        last: Callable[[str], Run | None],
-        known: Callable[[str], bool],
-        trusted: Callable[[str, int], bool],
-    ) -> None:
-        self._scope, self._uid, self._known, self._trusted = scope, uid, known, trusted
-        self._look_up = last
-        self._last: dict[str, Run | None] = {}
-        self.changed: dict[str, Run] = {}
-
-    def feed(self, entries: Iterable[Entry]) -> None:
-        """Take the entries in; the runs that they began, ended or completed are then in ``changed``, by id."""
-        for entry in entries:
-            kind = entry.get("MESSAGE_ID")
-            if kind == RECORD:
-                self._record(entry)
-            elif kind == MARK:
-                self._mark(entry)
-            elif self._is_from_manager(entry):
-                self._manager_message(kind, entry)
-
-    def _record(self, entry: Entry) -> None:
-        unit, run_id, result = self._signed(entry), entry.get("LSH_INVOCATION_ID", ""), entry.get("LSH_RESULT", "")
-        if not unit or result not in _RESULTS:
-            return
-        before = self._latest(unit)
-        run = before if before and before.id == run_id else self._begun(unit, run_id, entry)
-        if run.result not in (None, "lost"):  # "lost" was but a conclusion
-            return
-        started = run.started_usec or _seconds(entry.get("LSH_STARTED"))
-        trigger, trigger_usec = self._trigger(entry, run)
-        run = replace(
-            run,
-            started_usec=started,
-            trigger=trigger,
-            trigger_usec=trigger_usec,
-            cpu_usec=_number(entry.get("LSH_CPU_USEC")),
-            memory_peak_bytes=_number(entry.get("LSH_MEMORY_PEAK")),
-            io_read_bytes=_number(entry.get("LSH_IO_READ")),
-            io_write_bytes=_number(entry.get("LSH_IO_WRITTEN")),
-            pid=_number(entry.get("_PID")),
-        )
-        run = _exited(run, entry.get("LSH_EXIT_CODE", ""), entry.get("LSH_EXIT_STATUS", ""))
-        self._end(run, result, entry)
-
-    def _manager_message(self, kind: str | None, entry: Entry) -> None:
-        unit = entry.get("UNIT") or entry.get("USER_UNIT") or ""
-        run_id = entry.get("INVOCATION_ID") or entry.get("USER_INVOCATION_ID") or ""
-        if not _JOB_UNIT.fullmatch(unit) or not _INVOCATION_ID.fullmatch(run_id) or not self._known(unit):
-            return
-        run = self._latest(unit)
-        # One that fails before it can begin (a missing EnvironmentFile=) has no "starting": only its failure is told.
-        if kind in (STARTING, FAILURE_RESULT) and (not run or run.id != run_id):
-            run = self._begun(unit, run_id, entry)
-            monotonic = _number(entry.get("__MONOTONIC_TIMESTAMP"))
-            run = replace(run, started_usec=_when(entry), started_monotonic_usec=monotonic)
-            self._put(run)
-        if kind == STARTING:
-            return
-        if not run or run.id != run_id or run.result is not None:
-            return  # its record has said all, and more exactly
-        if kind == PROCESS_EXIT:
-            if run.exit_status is None and run.signal is None:  # the first: ExecStopPost= may fail after the command
-                self._put(_exited(run, entry.get("EXIT_CODE", ""), entry.get("EXIT_STATUS", "")))
-        elif kind == FAILURE_RESULT and entry.get("UNIT_RESULT") in _RESULTS:
-            self._end(replace(run, trigger=run.trigger or UNSURE), entry["UNIT_RESULT"], entry)
-        elif kind == FINISHED and entry.get("JOB_RESULT", "done") == "done":
-            run = replace(_exited(run, "exited", "0"), trigger=run.trigger or UNSURE)
-            self._end(run, "success", entry)
-
-    def _begun(self, unit: str, run_id: str, entry: Entry) -> Run:
-        """A new run of the unit. systemd runs a unit once at a time, so one still open has lost its record."""
-        before = self._latest(unit)
-        if before and before.result is None:
-            self._put(replace(before, result="lost"))
-        boot_id = entry.get("_BOOT_ID", "")
-        return Run(
-            id=run_id,
-            job=id_of_unit(unit),
-            unit=unit,
-            host=entry.get("_HOSTNAME", ""),
-            boot_id=boot_id,
-            # The newest trigger that an earlier run of this boot has had, 0 for none; None where no such run is known.
-            trigger_usec=(before.trigger_usec or 0) if before and before.boot_id == boot_id else None,
-        )
-
-    def _end(self, run: Run, result: str, entry: Entry) -> None:
-        ended = _when(entry)
-        self._put(
-            replace(
-                run,
-                ended_usec=ended,
-                duration_usec=_duration(run, ended, _number(entry.get("__MONOTONIC_TIMESTAMP"))),
-                result="skipped" if result == "exec-condition" else result,
-            )
-        )
-
-    def _trigger(self, entry: Entry, run: Run) -> tuple[str, int | None]:
-        """What started the run, as far as its environment tells; and the trigger's time, for the next one to compare.
-
-        systemd sets TRIGGER_UNIT= and TRIGGER_TIMER_REALTIME_USEC= at the first start by a trigger and leaves them as
-        they are at all later starts, by whatever, until it drops the unit from memory (seen on 252 and 262). So none
-        or a new one is certain; an old one says nothing.
-        """
-        unit, usec = entry.get("LSH_TRIGGER_UNIT", ""), _number(entry.get("LSH_TRIGGER_USEC"))
-        if run.trigger:
-            return run.trigger, usec if unit else run.trigger_usec
-        if not unit:
-            return "manual", run.trigger_usec
-        if run.trigger_usec is None or usec == run.trigger_usec:
-            return UNSURE, usec
-        return "path" if unit.endswith(".path") else "timer", usec
-
-    def _mark(self, entry: Entry) -> None:
-        """lshctl says what it has started. The mark follows the start; it may even follow the record of a short run."""
-        unit, trigger = self._signed(entry), entry.get("LSH_TRIGGER", "")
-        run = self._latest(unit) if unit else None
-        if run and run.id == entry.get("LSH_INVOCATION_ID") and trigger in _TRIGGERS:
-            self._put(replace(run, trigger=trigger))
-
-    def _signed(self, entry: Entry) -> str | None:
-        """The unit that an entry of ours is about; None where it is malformed or its sender is not to be believed."""
-        unit, uid = entry.get("LSH_UNIT", ""), _number(entry.get("_UID"))
-        well_formed = _JOB_UNIT.fullmatch(unit) and _INVOCATION_ID.fullmatch(entry.get("LSH_INVOCATION_ID", ""))
-        if entry.get("LSH_SCOPE") != self._scope or not well_formed or uid is None or not self._trusted(unit, uid):
-            return None
-        return unit
-
-    def _latest(self, unit: str) -> Run | None:
-        if unit not in self._last:
-            self._last[unit] = self._look_up(unit)
-        return self._last[unit]
-
-    def _put(self, run: Run) -> None:
-        self._last[run.unit] = run
-        self.changed[run.id] = run
-
-    def _is_from_manager(self, entry: Entry) -> bool:
-        if self._scope is Scope.SYSTEM:
-            return entry.get("_PID") == "1" and "UNIT" in entry
-        return entry.get("_UID") == str(self._uid) and "USER_UNIT" in entry
-
-
-def attribute(entry: Entry, runs: list[Run], before: Run | None = None) -> Run | None:
-    """The run (of one unit, in their order; ``before`` is the one before them) that wrote an output line, or None.
-
-    The line carries the invocation ID unless its process was gone before journald looked (systemd issue 2913). Then
-    its PID tells: it is higher than that of the record of the run before and lower than that of its own run's record.
-    """
-    invocation = entry.get("_SYSTEMD_INVOCATION_ID")
-    if invocation:
-        return next((run for run in runs if run.id == invocation), None)
-    pid, when = _number(entry.get("_PID")), _number(entry.get("__REALTIME_TIMESTAMP")) or 0
-    boot = entry.get("_BOOT_ID")
-    for earlier, run in zip([before, *runs], runs, strict=False):
-        if run.boot_id != boot or run.pid is None or pid is None:
-            continue
-        if (earlier is None or earlier.pid is None or earlier.boot_id != boot or earlier.pid < pid) and pid < run.pid:
-            return run if (run.started_usec or 0) <= when + 1_000_000 else None
-    # Numbers of processes begin anew at the end of their range: then the time has to do.
-    return next((r for r in runs if r.boot_id == boot and (r.started_usec or 0) <= when <= (r.ended_usec or 0)), None)
-
-
 class Output:
     """What a run wrote, whole up to ``limit`` bytes, else its head and its tail with a line between them."""
 
@@ -305,46 +124,8 @@ def as_written(line: bytes, line_break: str | None) -> bytes:
 
 
 def rfc3339(usec: int | None) -> str | None:
-    """1795329711402521 → "2026-11-22T06:41:51.402521Z"."""
-    if usec is None:
+    """1795329711402521 → "2026-11-22T06:41:51.402521Z"; None for no time, or one beyond the year 9999."""
+    if usec is None or not 0 <= usec <= LAST_USEC:
         return None
     seconds, micros = divmod(usec, 1_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
-
-
-def _duration(run: Run, ended: int | None, monotonic: int | None) -> int | None:
-    """How long the run took. Both of its times are the senders' own; where the clock was set in between, they differ
-    by something else, and the monotonic times at which journald took the entries have to do."""
-    if run.started_usec is None or ended is None:
-        return None
-    by_clock = ended - run.started_usec
-    if monotonic is None or run.started_monotonic_usec is None:
-        return max(0, by_clock)
-    elapsed = monotonic - run.started_monotonic_usec
-    return by_clock if abs(by_clock - elapsed) < _CLOCK_WAS_SET_USEC else elapsed
-
-
-def _exited(run: Run, code: str, status: str) -> Run:
-    """The run with how its process ended: systemd's $EXIT_CODE and $EXIT_STATUS."""
-    return replace(
-        run,
-        exit_status=_number(status) if code == "exited" else None,
-        signal=status or None if code in ("killed", "dumped") else None,
-    )
-
-
-def _when(entry: Entry) -> int | None:
-    """When the sender sent it, else when journald took it; µs since 1970."""
-    return _number(entry.get("_SOURCE_REALTIME_TIMESTAMP")) or _number(entry.get("__REALTIME_TIMESTAMP"))
-
-
-def _seconds(text: str | None) -> int | None:
-    """ "1795329711.402521" → µs."""
-    whole, _, fraction = (text or "").partition(".")
-    if not (whole.isdecimal() and whole.isascii()):
-        return None
-    return int(whole) * 1_000_000 + (_number(fraction[:6].ljust(6, "0")) or 0)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 19 else None

@@ -96,8 +96,10 @@ def _state(found: Found, service: UnitState | None, timer: UnitState | None, ela
         return "failed"
     if not found.job.has_timer:
         return "manual"
+    if found.job.on_boot and found.pair.enabled:
+        return "waiting"
     if _is_active(timer):
         return "waiting" if elapse else "elapsed"
     if not found.pair.enabled:
         return "disabled"
-    return "waiting" if found.job.on_boot else "stopped"
+    return "stopped"

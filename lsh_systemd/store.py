@@ -65,7 +65,7 @@ class Store:
         try:
             yield
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             self._roll_back()
             raise self._unavailable("write to", error) from None
         except BaseException:

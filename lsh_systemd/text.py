@@ -12,7 +12,13 @@ MAX_PATH_BYTES = 4095
 
 # Marks that reorder what a reader sees (Unicode TR 9): a name that uses them can pass for another one.
 _REORDERING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\u200e", "\u200f", "\u061c"}
+_NO_USER = 2**32 - 1  # as a uid, "none"
 _USER = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,30}\$?|[0-9]{1,10}")
+# What systemd tells a service and its recorder (systemd.exec(5)): overlaid, records would lie.
+_SYSTEMDS_OWN = frozenset(
+    "SERVICE_RESULT EXIT_CODE EXIT_STATUS INVOCATION_ID MAINPID MANAGERPID SYSTEMD_EXEC_PID JOURNAL_STREAM "
+    "NOTIFY_SOCKET WATCHDOG_PID WATCHDOG_USEC CREDENTIALS_DIRECTORY MONITOR_SERVICE_RESULT".split()
+)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -67,12 +73,14 @@ def check_path(what: str, value: str, *, glob: bool = True) -> None:
 
 def check_user(value: str) -> None:
     """Refuse what systemd would not take as a user's name or number."""
-    if not _USER.fullmatch(value):
+    if not _USER.fullmatch(value) or (value.isdecimal() and int(value) >= _NO_USER):
         raise BadInput(f"{visible(value)} is not a user name")
 
 
 def check_env(name: str, value: str) -> None:
-    """Refuse a variable that systemd's Environment= would ignore."""
+    """Refuse a variable that systemd's Environment= would ignore, or that would overlay one of systemd's own."""
+    if name in _SYSTEMDS_OWN or name.startswith(("TRIGGER_", "LISTEN_")):
+        raise BadInput(f"{name} is set by systemd for each run", hint="choose another name")
     if not _ENV_NAME.fullmatch(name):
         raise BadInput(f"{visible(name)} is not a variable name", hint="use letters, digits and _, no digit first")
     check_argument(f"value of {name}", value)

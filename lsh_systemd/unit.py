@@ -104,7 +104,7 @@ def read(service: str, timer: str = "") -> JobFiles:
             continue
         try:
             plain[_field_name(key)] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON; a number of thousands of digits; brackets without end
             raise Unreadable(f"{key}= in the {_SECTION} section is not valid JSON") from None
     try:
         job = from_plain(plain)
@@ -144,10 +144,11 @@ def calendar_specs(job: Job) -> list[str]:
 def record_as_root(job: Job) -> bool:
     """Whether a system job's recorder may run as root.
 
-    systemd sets the variables of EnvironmentFile= for it too. Where the job is another user's, that user may own the
-    file, and LD_PRELOAD in it would become root: there the recorder runs as the job's user.
+    systemd gives it the job's variables, too. Where the job is another user's, that user may own what they name (a file
+    of --env-file, a folder in LD_LIBRARY_PATH), and with it would be root: there the recorder runs as the job's user,
+    and systemd's own messages judge the run (see ``fold``).
     """
-    return job.run_as is None or not job.env_file
+    return job.run_as is None
 
 
 def priority_directives(job: Job) -> dict[str, int]:
@@ -192,6 +193,11 @@ def stdin_lines(text: str) -> list[str]:
     off the ends of lines, expand specifiers and always end in a newline."""
     data = base64.b64encode(text.encode()).decode()
     return [data[at : at + _BASE64_WIDTH] for at in range(0, len(data), _BASE64_WIDTH)]
+
+
+def is_once(service: str) -> bool:
+    """Whether a service file is that of a single run (lshctl run)."""
+    return bool(re.search(r"^ExecStopPost=.* %n once$", service, re.MULTILINE))
 
 
 def is_job_unit(name: str) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from lsh_systemd.errors import LshError
 
+# The largest job has a command of 128 KiB, a few times over.
+_LARGEST_FILE = 4 * 2**20
 _WANTS = "timers.target.wants"
 
 
@@ -44,10 +47,11 @@ class UnitDir:
             os.close(folder)
 
     def services(self, prefix: str) -> list[str]:
-        """The names of all .service files here that begin with ``prefix``, sorted."""
+        """The names of all .service files here that begin with ``prefix``, sorted. Folders and devices are no files."""
         try:
             with os.scandir(self.path) as entries:
-                return sorted(e.name for e in entries if e.name.startswith(prefix) and e.name.endswith(".service"))
+                named = [each for each in entries if each.name.startswith(prefix) and each.name.endswith(".service")]
+                return sorted(each.name for each in named if each.is_file())
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -124,8 +128,14 @@ class UnitDir:
     def text(self, name: str) -> str | None:
         """What a file holds; None where there is none."""
         try:
-            # Whatever bytes a hand edit left: they must come back out as they were.
-            return (self.path / name).read_text(encoding="utf-8", errors="surrogateescape")
+            # Not one that would block (a pipe) or never end (a device).
+            descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
+                    return None
+                # Whatever bytes a hand edit left: they must come back out as they were.
+                return file.read(_LARGEST_FILE).decode("utf-8", "surrogateescape")
         except FileNotFoundError:
             return None
         except OSError as error:

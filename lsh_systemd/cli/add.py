@@ -9,6 +9,7 @@ from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json,
 from lsh_systemd.cli.options import GroupedCommand, command_from, job_options, plain_from
 from lsh_systemd.cli.table import local_time, relative
 from lsh_systemd.jobfile import from_plain
+from lsh_systemd.text import escape_controls
 
 
 @click.command("add", cls=GroupedCommand)
@@ -65,7 +66,7 @@ def say_next(job_id: str, next_usec: int | None, *, has_timer: bool, on_boot: bo
     elif on_boot:
         click.echo("Next: at the next boot.")
     elif next_usec is None:
-        click.echo("Next: never; its time is over.")
+        click.echo("Next: not before the run in progress has ended; lshctl next tells.")
     else:
         click.echo(f"Next: {local_time(next_usec)} ({relative(next_usec, time.time_ns() // 1000)}).")
 
@@ -73,4 +74,5 @@ def say_next(job_id: str, next_usec: int | None, *, has_timer: bool, on_boot: bo
 def print_files(app: App, files: dict[str, str], *, transient: bool) -> None:
     """Print unit files as `systemctl cat` does."""
     folder = app.jobs.transient if transient else app.jobs.lasting
-    click.echo("\n".join(f"# {folder.path / name}\n{text}" for name, text in files.items()), nl=False)
+    shown = "\n".join(f"# {folder.path / name}\n{text}" for name, text in files.items())
+    click.echo(escape_controls(shown), nl=False)

@@ -75,7 +75,7 @@ def edit_command(app: App, name: str, force: bool, dry_run: bool) -> None:
                 raise BadInput("edit keeps the name", hint=f"lshctl rename {found.id} {job.id}")
             _apply(app, found, job, force=force, dry_run=dry_run)
             return
-        except (tomllib.TOMLDecodeError, BadInput) as error:
+        except (ValueError, RecursionError, BadInput) as error:  # tomllib's errors are ValueErrors
             problem = error.message if isinstance(error, LshError) else str(error)
             click.echo(f"lshctl: {escape_controls(problem)}", err=True)
             if not click.confirm("Edit again?", default=True, err=True):
@@ -95,7 +95,7 @@ def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> N
         app.control.check_time(job)
     changes = describe_changes(found.files, app.control.render(job))
     if dry_run:
-        click.echo(changes or "Nothing would change.")
+        click.echo(escape_controls(changes) or "Nothing would change.")
         return
     if not changes:
         click.echo("Nothing changed.")
@@ -137,7 +137,7 @@ def rename_command(app: App, name: str, new_name: str, dry_run: bool) -> None:
     found = app.jobs.get(name)
     job = replace(found.valid_job, name=new_name)
     if dry_run:
-        click.echo(describe_changes(found.files, app.control.render(job)))
+        click.echo(escape_controls(describe_changes(found.files, app.control.render(job))))
         return
     store = app.store  # collect first: what the journal holds is still under the old name
     renamed = app.control.rename(found, new_name)
@@ -163,4 +163,4 @@ def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
         app.control.remove(found)
         click.echo(f"Removed {found.id}." + (" Its run in progress goes on." if running else ""))
         for path in found.drop_ins():
-            click.echo(f"Left alone: {path}")
+            click.echo(f"Left alone: {escape_controls(str(path), keep='')}")

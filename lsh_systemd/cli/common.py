@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -69,8 +70,12 @@ class OneLineErrors(click.Command):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         # Arguments are bytes: what is no UTF-8 arrives as lone surrogates, and must be printable in an error.
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115, PTH123  (closed by our caller)
+            stream.reconfigure(errors="backslashreplace")
+            setattr(sys, name, stream)
+        # As other commands: who reads through `| head` ends us. Python would make an error of it.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if os.environ.get("NO_COLOR"):
             kwargs.setdefault("color", False)
         try:
@@ -78,10 +83,9 @@ class OneLineErrors(click.Command):
         except LshError as error:
             fail(error)
             sys.exit(error.exit_status)
-        except BrokenPipeError:
-            # Whoever read our output has seen enough.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
+        except OSError as error:  # the output's disk is full, the current folder is gone
+            fail(LshError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")))
+            os._exit(1)  # not sys.exit: it would try to write the rest of the output again
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _usage_in_short():

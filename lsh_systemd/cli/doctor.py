@@ -22,11 +22,11 @@ def doctor_command(app: App, as_json: bool) -> None:
             continue
         mark, colour = _MARKS[finding.level]
         click.echo(
-            f"{click.style(f'{mark:>2}', fg=colour)}  {finding.check}"
-            + (f": {escape_controls(finding.message)}" if finding.message else "")
+            f"{click.style(f'{mark:>2}', fg=colour)}  {escape_controls(finding.check, keep='')}"
+            + (f": {escape_controls(finding.message, keep='')}" if finding.message else "")
         )
         if finding.fix:
-            click.echo(f"      {escape_controls(finding.fix)}")
+            click.echo(f"      {escape_controls(finding.fix, keep='')}")
     if as_json:
         print_json([finding.to_json() for finding in findings])
     if any(finding.level == "error" for finding in findings):

@@ -102,7 +102,9 @@ def _show_run(run: Run, as_json: bool) -> None:
         return
     for key, value in run.to_json().items():
         if key != "output":
-            click.echo(f"{click.style(f'{key:>18}', bold=True)}  {'-' if value is None else value}")
+            click.echo(
+                f"{click.style(f'{key:>18}', bold=True)}  {'-' if value is None else escape_controls(str(value))}"
+            )
     click.echo()
     click.echo(escape_controls(run.output.decode("utf-8", "backslashreplace")), nl=False)
 
@@ -175,13 +177,17 @@ def _journalctl(app: App, job: str, run_id: str | None) -> list[str]:
     """The arguments for a job's lines: its own, systemd's on its unit, and those that lost their unit's name."""
     unit, identifier = f"{PREFIX}{job}.service", f"SYSLOG_IDENTIFIER={PREFIX}{job}"
     if app.scope is Scope.SYSTEM:
-        matches = [[f"_SYSTEMD_UNIT={unit}"], ["_PID=1", f"UNIT={unit}"], [f"LSH_UNIT={unit}", "LSH_SCOPE=system"]]
-        own = "INVOCATION_ID"
+        matches = [[f"_SYSTEMD_UNIT={unit}"], ["_PID=1", f"UNIT={unit}"], ["_UID=0", f"LSH_UNIT={unit}"]]
+        ours, managers, own = "_UID=0", "_PID=1", "INVOCATION_ID"
     else:
         uid = f"_UID={os.getuid()}"
         matches = [[uid, identifier], [uid, f"USER_UNIT={unit}"]]
-        own = "USER_INVOCATION_ID"
+        ours, managers, own = uid, uid, "USER_INVOCATION_ID"
     if run_id is not None:
-        matches = [[f"_SYSTEMD_INVOCATION_ID={run_id}"], [f"{own}={run_id}"], [f"LSH_INVOCATION_ID={run_id}"]]
+        matches = [
+            [f"_SYSTEMD_INVOCATION_ID={run_id}"],
+            [managers, f"{own}={run_id}"],
+            [ours, f"LSH_INVOCATION_ID={run_id}"],
+        ]
     flat = [word for match in matches for word in (*match, "+")][:-1]
     return ["journalctl", "--quiet", *flat]

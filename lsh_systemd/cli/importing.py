@@ -186,7 +186,7 @@ def _step_json(step: "Step", words: dict[str, str]) -> dict[str, Any]:
     from lsh_systemd.jobfile import to_plain
 
     place = {"source": step.source.label, "line": step.entry.line}
-    return {"id": step.job.id, "import": words[step.action], **place, "job": to_plain(step.job)}
+    return {"id": step.job.id, "import": words[step.action], **place, "definition": to_plain(step.job)}
 
 
 def _remark_json(remark: "Remark") -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _remark_json(remark: "Remark") -> dict[str, Any]:
 
 @click.command("export")
 @click.argument("names", metavar="[JOB...]", nargs=-1)
-@click.option("--format", "target", type=click.Choice(["crontab"]), required=True, help="What to write.")
+@click.option("--format", "target", type=click.Choice(["crontab"]), default="crontab", help="What to write.")
 @click.option(
     "--form",
     type=click.Choice(["user", "system"]),

@@ -95,7 +95,7 @@ def _show_lines(status: Status, detail: dict[str, Any]) -> list[tuple[str, str]]
     for key, value in (detail["definition"] or {}).items():
         lines.append((key.replace("_", " "), escape_controls(_shown(value), keep="")))
     lines += [("unit file", path) for path in detail["unit_files"]]
-    lines += [("drop-in", path) for path in detail["drop_ins"]]
+    lines += [("drop-in", escape_controls(path, keep="")) for path in detail["drop_ins"]]
     return lines
 
 
@@ -118,7 +118,8 @@ def next_command(app: App, name: str | None, count: int, as_json: bool) -> None:
     if name is not None:
         _next_of(app, app.jobs.get(name), count, as_json)
         return
-    rows = [status for status in overview(app.jobs.all(), manager=app.manager, last_runs={}) if status.next_usec]
+    valid = [found for found in app.jobs.all() if found.job]
+    rows = [status for status in overview(valid, manager=app.manager, last_runs={}) if status.next_usec]
     rows.sort(key=lambda status: status.next_usec or 0)
     if as_json:
         print_json([{"id": status.found.id, "next": status.to_json()["next"]} for status in rows])

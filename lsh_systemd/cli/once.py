@@ -2,13 +2,25 @@
 
 import secrets
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.options import GroupedCommand, command_from, plain_from, run_options
 from lsh_systemd.jobfile import from_plain
+
+if TYPE_CHECKING:
+    from lsh_systemd.once import RunOnce
+
+
+# Exit statuses by which systemd tells what it could not do before the command (systemd.exec(5)).
+_NOT_STARTED = {
+    200: "the working directory cannot be entered (200/CHDIR)",
+    203: "the program cannot be executed (203/EXEC)",
+    216: "the group is unknown or forbidden (216/GROUP)",
+    217: "the user is unknown or forbidden (217/USER)",
+}
 
 
 @click.command("run", cls=GroupedCommand, context_settings={"ignore_unknown_options": False})
@@ -54,16 +66,26 @@ def run_command(
             click.echo(f"Started {job.id}, run {run_id}.")
         return
     try:
+        _pass_on(once, as_json)
+    finally:
+        once.close()
+    run = once.finished()
+    if as_json:
+        stored = app.store.run(run_id)
+        print_json((stored[0] if stored else run).to_json())
+    elif run.exit_status in _NOT_STARTED:
+        click.echo(f"lshctl: systemd could not start it: {_NOT_STARTED[run.exit_status]}", err=True)
+    elif run.result not in ("success", "exit-code"):
+        click.echo(f"lshctl: {job.id} ended: {run.result}", err=True)
+    sys.exit(once.exit_status())
+
+
+def _pass_on(once: "RunOnce", as_json: bool) -> None:
+    """Pass the command's output on as it comes: to standard error where standard output is for JSON."""
+    try:
         for chunk in once.output():
             (sys.stderr if as_json else sys.stdout).buffer.write(chunk)
             (sys.stderr if as_json else sys.stdout).buffer.flush()
     except KeyboardInterrupt:
         once.stop()
         raise
-    run = once.finished()
-    if as_json:
-        stored = app.store.run(run_id)
-        print_json((stored[0] if stored else run).to_json())
-    elif run.result not in ("success", "exit-code"):
-        click.echo(f"lshctl: {job.id} ended: {run.result}", err=True)
-    sys.exit(once.exit_status())

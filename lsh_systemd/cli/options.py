@@ -144,7 +144,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _absolute(path: str) -> str:
-    return path if path.startswith("/") else os.path.normpath(os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118
+    return path if path.startswith("/") else os.path.abspath(path)  # noqa: PTH100  (resolve() would follow links)
 
 
 def _percent(text: str) -> int:

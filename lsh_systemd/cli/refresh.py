@@ -22,7 +22,7 @@ def refresh_command(app: App, dry_run: bool) -> None:
             problems += 1
             click.echo(f"{each.found.id}: {escape_controls(each.problem)}", err=True)
         elif dry_run:
-            click.echo(describe_changes(each.found.files, each.files))
+            click.echo(escape_controls(describe_changes(each.found.files, each.files)))
         else:
             if count == 1:
                 app.collect()  # first: what the timers started is told by the schedules they had

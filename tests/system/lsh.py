@@ -85,10 +85,14 @@ class Lsh:
         lines = self.machine.run(*argv, *names, user=self.user).stdout.splitlines()
         return {name: json.loads(line)["data"] for name, line in zip(names, lines, strict=True)}
 
-    def stale_units(self) -> list[str]:
-        """All units of this manager, whosever, that want a daemon-reload."""
-        shown = self.systemctl("show", "*", "--all", "--property=Id,NeedDaemonReload").stdout
-        return [block for block in shown.split("\n\n") if "NeedDaemonReload=yes" in block]
+    def check_fresh(self) -> None:
+        """No unit of this manager, whosever, wants a daemon-reload. (One that was removed may, until it is forgotten.)"""
+
+        def fresh() -> bool:
+            shown = self.systemctl("show", "*", "--all", "--property=Id,NeedDaemonReload").stdout
+            return "NeedDaemonReload=no" in shown and "NeedDaemonReload=yes" not in shown
+
+        eventually(fresh)
 
     def files(self) -> dict[str, str]:
         """Everything in the folders of unit files: path → checksum, or target of a link."""

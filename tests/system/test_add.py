@@ -263,15 +263,15 @@ def test_a_job_of_the_boot_waits_for_it(lsh: Lsh) -> None:
 
 def test_no_unit_wants_a_reload_after_add(lsh: Lsh) -> None:
     """On systemd 258 and later, EnableUnitFiles would leave every unit of the machine so."""
-    assert lsh.stale_units() == []
+    lsh.check_fresh()
     for options in (["--every", "1h"], ["--schedule", "@daily"], ["--on-boot"], [], ["--every", "1h", "--transient"]):
         lsh.add(*options, "--", "true")
         lsh.systemctl("list-units", "--all", "lsh-*")
-        assert lsh.stale_units() == []
+        lsh.check_fresh()
     removed = lsh.add("--every", "1h", "--", "true")
     lsh("remove", removed)
     lsh.add("--every", "2h", "--", "true", name=removed)
-    assert lsh.stale_units() == []
+    lsh.check_fresh()
 
 
 def test_the_unit_reads_like_an_experts(lsh: Lsh) -> None:

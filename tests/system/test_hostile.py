@@ -120,6 +120,11 @@ def loaded(machine: Machine, jobs: list[Job]) -> tuple[list[dict[str, Any]], lis
     return [decided[job.id] for job in jobs], [everything[job.unit] for job in jobs]
 
 
+def simple(path: str) -> str:
+    """A path as systemd keeps it: without what makes no difference (// and /./)."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
 def asked(job: Job) -> dict[str, Any]:
     """What systemd has to make of it, written down without a look at how the files are written."""
     argv = [job.shell, "-c", job.command] if isinstance(job.command, str) else list(job.command)
@@ -131,7 +136,7 @@ def asked(job: Job) -> dict[str, Any]:
         "ExecStart": [kept],
         "ExecStopPost": [["/bin/sh", RECORDER, "system", job.unit]],
         "Environment": [f"{name}={value}" for name, value in job.env.items()],
-        "EnvironmentFiles": [[path, False] for path in job.env_file],
+        "EnvironmentFiles": [[simple(path), False] for path in job.env_file],
         "WorkingDirectory": job.working_dir or "",
         "User": job.run_as or "",
         "SyslogIdentifier": f"lsh-{job.id}",

@@ -17,8 +17,8 @@ MAX_LINES = 400
 # never from its own. A package (cli, api) counts as one module.
 FLOORS = {
     0: "__init__ errors",
-    1: "calendar_text cron cronjobs crontab describe instants job jobfile run schedule scope span stats surprises text "
-    "unit zones",
+    1: "calendar_text cron cronjobs crontab describe fold instants job jobfile run schedule scope span stats "
+    "surprises text unit zones",
     2: "analyze calendar config crontabs journal manager notify remote store unitdir vault",
     3: "collector control daemons doctor elapses explain importer jobs ledger once refresh report status sync",
     4: "agent api cli lsh",

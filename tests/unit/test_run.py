@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from lsh_systemd.fold import Fold, attribute
 from lsh_systemd.run import (
     FAILURE_RESULT,
     FINISHED,
@@ -12,10 +13,8 @@ from lsh_systemd.run import (
     RECORD,
     STARTING,
     UNSURE,
-    Fold,
     Output,
     Run,
-    attribute,
     rfc3339,
 )
 from lsh_systemd.scope import Scope
@@ -139,11 +138,43 @@ def test_systemd_s_word_counts_where_the_record_is_missing() -> None:
     assert [(run.result, run.exit_status) for run in failed + finished] == [("exit-code", 3), ("success", 0)]
 
 
-def test_the_record_wins_over_systemd_s_later_word() -> None:
-    (run,) = fold(
-        starting(FIRST, 2), record(FIRST, 4, "oom-kill"), manager(FAILURE_RESULT, FIRST, 5, UNIT_RESULT="exit-code")
+def test_systemd_has_the_last_word_on_failure_and_success() -> None:
+    """A job's variables can overlay those that its record is made from: SERVICE_RESULT=success in an env file."""
+    lie = record(FIRST, 4, "success", LSH_EXIT_STATUS="7")
+    (run,) = fold(starting(FIRST, 2), lie, manager(FAILURE_RESULT, FIRST, 5, UNIT_RESULT="exit-code"))
+    assert (run.result, run.exit_status, run.ended_usec) == ("exit-code", 7, 4)
+    (run,) = fold(starting(FIRST, 2), record(FIRST, 4, "oom-kill"), manager(FINISHED, FIRST, 5, JOB_RESULT="done"))
+    assert run.result == "success"
+
+
+def believing_bob(*entries: dict[str, str]) -> list[Run]:
+    folding = Fold(Scope.SYSTEM, uid=0, last=lambda u: None, known=lambda u: True, trusted=lambda u, uid: True)
+    folding.feed(entries)
+    return list(folding.changed.values())
+
+
+def test_a_record_of_the_job_s_own_user_measures_but_does_not_judge() -> None:
+    told = record(FIRST, 4, "success", _UID="1000", LSH_EXIT_STATUS="0")
+    (run,) = believing_bob(
+        starting(FIRST, 2),
+        manager(PROCESS_EXIT, FIRST, 3, EXIT_CODE="exited", EXIT_STATUS="9"),
+        told,
+        manager(FAILURE_RESULT, FIRST, 5, UNIT_RESULT="exit-code"),
     )
-    assert (run.result, run.ended_usec) == ("oom-kill", 4)
+    assert (run.result, run.exit_status, run.cpu_usec) == ("exit-code", 9, 2500)
+    assert believing_bob(told) == []  # a run that systemd has not told of
+
+
+@pytest.mark.parametrize("started", ["900000000000.5", "9" * 23 + ".5", "-1", "1e9", "\u0661", ""])
+def test_an_impossible_start_is_none(started: str) -> None:
+    (run,) = fold(record(FIRST, 7 * SECOND_USEC, LSH_STARTED=started, LSH_CPU_USEC="9" * 18, LSH_MEMORY_PEAK="9" * 30))
+    assert (run.started_usec, run.memory_peak_bytes) == (None, None)
+    assert run.to_json()["started_at"] is None
+
+
+def test_a_signal_is_a_signal_s_name() -> None:
+    (run,) = fold(record(FIRST, 4, "signal", LSH_EXIT_CODE="killed", LSH_EXIT_STATUS="\x1b]0;pwned\x07"))
+    assert run.signal is None
 
 
 def test_the_same_entries_again_change_nothing() -> None:

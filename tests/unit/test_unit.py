@@ -21,15 +21,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "law"))
 
 # The directives that a job's files may hold, by section; nothing else may ever appear there.
 SERVICE = {
-    "Unit": {"Description", "Documentation"},
+    "Unit": {"Description", "StartLimitIntervalSec"},
     "Service": set(
         "Type ExecStart User WorkingDirectory Environment EnvironmentFile TimeoutStartSec CPUWeight IOWeight Nice "
-        "OOMScoreAdjust MemoryMax CPUQuota SyslogIdentifier SyslogLevelPrefix LogRateLimitIntervalSec IOAccounting "
-        "ExecStopPost StandardInput StandardInputData".split()
+        "OOMScoreAdjust MemoryMax CPUQuota SyslogIdentifier SyslogLevelPrefix LogRateLimitIntervalSec LogRateLimitBurst "
+        "IOAccounting ExecStopPost StandardInput StandardInputData".split()
     ),
 }
 TIMER = {
-    "Unit": {"Description", "Documentation"},
+    "Unit": {"Description", "StartLimitIntervalSec"},
     "Timer": set(
         "OnActiveSec OnUnitActiveSec OnBootSec OnStartupSec OnCalendar AccuracySec RandomizedDelaySec FixedRandomDelay "
         "Persistent".split()
