@@ -14,9 +14,15 @@ from lsh_systemd.store import Store
 # The last lines of a run's output may come in after its record (see journal.LATE_USEC): a run waits for a later step
 # until both its record and its newest line are so old.
 SETTLE_SECONDS = 0.2
-# Where lines do come after the record, journald lags behind, and may pause (to rotate or sync its files).
-LAG_SECONDS = 1.5
+# While journald has not read a run's output to its end, it may pause (to rotate or sync its files).
+LAG_SECONDS = 5.0
 _BATCH = 1000
+
+
+def quiet_seconds(journal: Journal, run: Run, *, late: bool) -> float:
+    """How long nothing must have come of an ended run for its output to be whole. ``late``: lines came after it."""
+    is_open = journal.has_open_stream(run)
+    return LAG_SECONDS if is_open or (is_open is None and late) else SETTLE_SECONDS
 
 
 class _Unsettled(Exception):
@@ -129,8 +135,9 @@ class Collector:
         for run in runs:
             # Not for ever: something that a run left behind may go on writing.
             line, end = newest.get(run.id, 0), run.ended_usec
-            quiet = LAG_SECONDS if end is not None and line > end else SETTLE_SECONDS
-            if end is not None and now - LATE_USEC < end <= now and now - quiet * 1e6 < line <= now:
+            if end is None or not now - LATE_USEC < end <= now:
+                continue
+            if now - quiet_seconds(self._journal, run, late=line > end) * 1e6 < max(line, end):
                 raise _Unsettled
         return [
             replace(run, output=outputs[run.id].bytes(), output_bytes=outputs[run.id].size)

@@ -15,6 +15,7 @@ from lsh_systemd.scope import Scope
 # How long after its run's record a line may still come in: systemd gives a job's output a buffer of 8 MiB, and journald
 # empties it in turn with its other sources, 48 KiB at a time, while the record goes through at once.
 LATE_USEC = 120_000_000
+_STREAMS = Path("/run/systemd/journal/streams")
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 # journald's own words for each line cost more than we need: only these are converted.
 _WANTED = frozenset(
@@ -128,6 +129,28 @@ class Journal:
                 LSH_INVOCATION_ID=run_id,
                 LSH_TRIGGER=trigger,
             )
+
+    def has_open_stream(self, run: Run) -> bool | None:
+        """Whether journald is still reading what the ended run wrote; None where that cannot be told (no root).
+
+        journald keeps a file for each standard output that is open, or closed but not yet read to its end (seen on 252
+        and 262). A stream younger than the run's end belongs to the next run.
+        """
+        mine = f"IDENTIFIER={run.unit.removesuffix('.service')}\n"
+        unsure = False
+        for path in _STREAMS.glob("*:*"):
+            try:
+                if not (run.started_usec or 0) - 1e6 <= path.stat().st_mtime_ns / 1e3 <= (run.ended_usec or 0):
+                    continue
+                text = path.read_text(errors="replace")
+            except FileNotFoundError:
+                continue
+            except OSError:
+                unsure = True
+                continue
+            if mine in text and (f"UNIT={run.unit}\n" in text) == (self.scope is Scope.SYSTEM):
+                return True
+        return None if unsure else False
 
     def _match_events(self, reader: Any, unit: str | None = None) -> None:
         user = self.scope is Scope.USER

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lsh_systemd.collector import LAG_SECONDS, SETTLE_SECONDS
+from lsh_systemd.collector import SETTLE_SECONDS, quiet_seconds
 from lsh_systemd.control import Control, is_believed
 from lsh_systemd.errors import LshError
 from lsh_systemd.fold import Fold
@@ -58,21 +58,22 @@ class RunOnce:
             known=lambda unit: unit == self._job.unit,
             trusted=lambda unit, uid: is_believed(self._control.scope, self._found, uid),
         )
-        newest, quiet = time.monotonic(), SETTLE_SECONDS
+        newest, late = time.monotonic(), False
         for each in self._journal.follow(self._job.unit, self._cursor, pause=SETTLE_SECONDS):
             if each is None:
                 # The last lines may come in after the record: the run is over when it is and nothing follows.
+                quiet = quiet_seconds(self._journal, self._run, late=late) if self._run else SETTLE_SECONDS
                 if time.monotonic() - newest >= quiet and (self._run or not self._goes_on()):
                     return
                 continue
-            newest, quiet = time.monotonic(), SETTLE_SECONDS
+            newest, late = time.monotonic(), False
             entry, message = each
             if entry.get("MESSAGE_ID"):
                 fold.feed([entry])
                 run = fold.changed.get(self.id)
                 self._run = run if run and run.result is not None else None
             else:
-                quiet = LAG_SECONDS if self._run else SETTLE_SECONDS
+                late = self._run is not None
                 yield as_written(message, entry.get("_LINE_BREAK"))
 
     def finished(self) -> Run:
