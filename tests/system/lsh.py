@@ -88,11 +88,12 @@ class Lsh:
     def check_fresh(self) -> None:
         """No unit of this manager, whosever, wants a daemon-reload. (One that was removed may, until it is forgotten.)"""
 
-        def fresh() -> bool:
-            shown = self.systemctl("show", "*", "--all", "--property=Id,NeedDaemonReload").stdout
-            return "NeedDaemonReload=no" in shown and "NeedDaemonReload=yes" not in shown
+        def stale() -> list[str]:
+            shown = self.systemctl("show", "*", "--all", "--property=Id,NeedDaemonReload,LoadState,ActiveState").stdout
+            assert "NeedDaemonReload=no" in shown
+            return [unit for unit in shown.split("\n\n") if "NeedDaemonReload=yes" in unit]
 
-        eventually(fresh)
+        eventually(lambda: not (units := stale()) or print(units))
 
     def files(self) -> dict[str, str]:
         """Everything in the folders of unit files: path → checksum, or target of a link."""

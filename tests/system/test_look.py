@@ -38,7 +38,7 @@ def test_json_has_the_keys_that_were_promised(lsh: Lsh) -> None:
 def test_states_are_told_apart(lsh: Lsh) -> None:
     failed, manual = lsh.add("--every", "1h", "--", "false"), lsh.add("--", "true")
     disabled, stopped = lsh.add("--every", "1h", "--disabled", "--", "true"), lsh.add("--every", "1h", "--", "true")
-    boot, elapsed = lsh.add("--on-boot", "--", "true"), lsh.add("--at", "+1s", "--", "true")
+    boot, elapsed = lsh.add("--on-boot", "--", "true"), lsh.add("--at", "+3s", "--", "true")
     running = lsh.add("--", "sleep 60")
     lsh.run(failed, check=False)
     lsh("start", running)
@@ -76,14 +76,14 @@ def test_next_is_in_order_and_systemds_own(lsh: Lsh) -> None:
 
 
 def test_explain_is_what_a_timer_would_do(lsh: Lsh) -> None:
-    told = lsh.json("explain", "0 3 13 * 5", "--from", "2026-11-01 00:00:00", "--next", "4")
+    told = lsh.json("explain", "0 3 13 * 5", "--tz", "UTC", "--from", "2026-11-01 00:00:00", "--next", "4")
     assert told.keys() == EXPLAIN_KEYS
     assert (told["expression"], told["timezone"]) == ("0 3 13 * 5", "UTC")
     days = [datetime(2026, 11, 6, 3, tzinfo=UTC) + timedelta(days=7 * week) for week in range(4)]
     assert [seconds(each) for each in told["next"]] == [day.timestamp() for day in days]  # the 13th is a Friday
     job = lsh.add("--schedule", "0 3 13 * 5", "--", "true")
     loaded = lsh.loaded(f"lsh-{job}.timer", TIMER, "TimersCalendar")["TimersCalendar"]
-    assert sorted(spec for _, spec, _ in loaded) == sorted(told["calendar"])
+    assert sorted(spec for _, spec, _ in loaded) == sorted(lsh.json("explain", "0 3 13 * 5")["calendar"])
     lsh.refused("explain", "61 * * * *")
     lsh.refused("explain", "* * * * *", "--tz", "Mars/Olympus")
 
