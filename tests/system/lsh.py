@@ -86,14 +86,14 @@ class Lsh:
         return {name: json.loads(line)["data"] for name, line in zip(names, lines, strict=True)}
 
     def check_fresh(self) -> None:
-        """No unit of this manager, whosever, wants a daemon-reload. (One that was removed may, until it is forgotten.)"""
+        """No unit of this manager, whosever, wants a daemon-reload (but one just removed, until it is forgotten)."""
 
         def stale() -> list[str]:
-            shown = self.systemctl("show", "*", "--all", "--property=Id,NeedDaemonReload,LoadState,ActiveState").stdout
+            shown = self.systemctl("show", "*", "--all", "--property=Id,NeedDaemonReload").stdout
             assert "NeedDaemonReload=no" in shown
             return [unit for unit in shown.split("\n\n") if "NeedDaemonReload=yes" in unit]
 
-        eventually(lambda: not (units := stale()) or print(units))
+        eventually(lambda: stale() == [])
 
     def files(self) -> dict[str, str]:
         """Everything in the folders of unit files: path → checksum, or target of a link."""

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from tests.system.lsh import TIMER, Lsh, seconds
 from tests.system.machine import Machine, eventually
@@ -45,10 +46,8 @@ def test_states_are_told_apart(lsh: Lsh) -> None:
     lsh.systemctl("stop", f"lsh-{stopped}.timer")
     lsh.ended(elapsed)
     states = {each["id"]: each["state"] for each in lsh.json("list")}
-    expected = {
-        **{failed: "failed", manual: "manual", disabled: "disabled", stopped: "stopped"},
-        **{boot: "waiting", elapsed: "elapsed", running: "running"},
-    }
+    expected = {failed: "failed", manual: "manual", disabled: "disabled", stopped: "stopped"}
+    expected |= {boot: "waiting", elapsed: "elapsed", running: "running"}
     assert {job: states[job] for job in expected} == expected
     lsh("stop", running)
 
@@ -101,16 +100,18 @@ def test_logs_of_a_job_and_of_one_run(lsh: Lsh) -> None:
     lsh.told_off("logs", "no-such-job")
 
 
-def test_logs_are_followed(lsh: Lsh) -> None:
-    job = lsh.add("--", "echo followed $INVOCATION_ID")
-    process = lsh.popen("logs", "-f", job)
-    assert process.stdout is not None
-    run = lsh.run(job)["id"]
-    while f"followed {run}" not in (line := process.stdout.readline()):
-        assert line, "logs -f has ended"
-    process.interrupt()
-    process.wait(10)
-    process.stdout.close()
+def test_logs_are_followed(lsh: Lsh, tmp_path: Path) -> None:
+    job, shown = lsh.add("--", "echo followed $INVOCATION_ID"), tmp_path / "shown"
+    first = lsh.run(job)["id"]
+    with shown.open("w") as file:
+        process = lsh.popen("logs", "-f", job, stdout=file.fileno())
+    try:
+        eventually(lambda: f"followed {first}" in shown.read_text())
+        second = lsh.run(job)["id"]
+        eventually(lambda: f"followed {second}" in shown.read_text())
+    finally:
+        process.interrupt()
+        process.wait(10)
 
 
 def test_nothing_told_can_play_tricks(lsh: Lsh) -> None:
@@ -121,7 +122,15 @@ def test_nothing_told_can_play_tricks(lsh: Lsh) -> None:
     edited = lsh.add("--", "true")
     lsh.write(f"lsh-{edited}.service", lsh.read(f"lsh-{edited}.service").replace('Command="', 'Bogus\x1b[31m="'))
     lsh.systemctl("daemon-reload")
-    for argv in (["list"], ["show", job], ["show", edited], ["runs", job], ["runs", "--id", run], ["logs", job], ["doctor"]):
+    for argv in (
+        ["list"],
+        ["show", job],
+        ["show", edited],
+        ["runs", job],
+        ["runs", "--id", run],
+        ["logs", job],
+        ["doctor"],
+    ):
         result = lsh(*argv, check=False)
         assert not TRICKS.search(result.stdout + result.stderr), (argv, ascii(result.stdout))
     assert "invalid" in lsh("list").stdout
@@ -139,7 +148,10 @@ def test_doctor_knows_what_is_amiss(lsh: Lsh) -> None:
     lsh.systemctl("stop", f"lsh-{job}.timer")
     result = lsh("doctor", check=False)
     assert result.returncode == 1
-    assert f"job {job}: it is enabled, but its timer does not run\n      lshctl --{lsh.scope} enable {job}\n" in result.stdout
+    assert (
+        f"job {job}: it is enabled, but its timer does not run\n      lshctl --{lsh.scope} enable {job}\n"
+        in result.stdout
+    )
     lsh("enable", job)
     assert f"job {job}" not in lsh("doctor").stdout
 

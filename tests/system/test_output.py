@@ -1,8 +1,11 @@
 """What a job writes is kept with its run: whole where it is short, its head and its tail where it is long."""
 
-from tests.system.lsh import Lsh
-from tests.system.machine import eventually
+from collections.abc import Callable
 
+from tests.system.lsh import Lsh
+from tests.system.machine import Machine, eventually
+
+NewMachine = Callable[..., Machine]
 LIMIT = 64 * 1024  # lsh.toml's output_bytes, by default
 
 
@@ -63,6 +66,20 @@ def test_how_much_is_kept_can_be_set(lsh: Lsh) -> None:
     lsh.machine.run("rm", settings)
     whole = "".join(f"{number:09}\n" for number in range(1, 201))
     assert (output, size) == (f"{whole[:512]}\n[… 976 bytes left out …]\n{whole[-512:]}", 2000)
+
+
+def test_many_lines_at_once_keep_their_tail(new_machine: NewMachine, suite: str, scope: str) -> None:
+    """A system job has no limit of lines; a user's manager may not lift journald's, which then holds for all its jobs."""
+    lsh = Lsh(new_machine(suite), scope)
+    job = lsh.add("--", "seq 100000; echo the end >&2")
+    lsh("start", job)
+    (run,) = lsh.ended(job, timeout=60)
+    assert run["result"] == "success"
+    assert run["output"].startswith("1\n2\n3\n")
+    assert len(run["output"].encode()) <= LIMIT + 100
+    if scope == "system":
+        assert run["output"].endswith("99999\n100000\nthe end\n")
+        assert run["output_bytes"] == sum(len(str(number)) + 1 for number in range(1, 100001)) + 8
 
 
 def test_what_children_write_later_does_not_slip_into_the_next_run(lsh: Lsh) -> None:

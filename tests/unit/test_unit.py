@@ -24,8 +24,8 @@ SERVICE = {
     "Unit": {"Description", "StartLimitIntervalSec"},
     "Service": set(
         "Type ExecStart User WorkingDirectory Environment EnvironmentFile TimeoutStartSec CPUWeight IOWeight Nice "
-        "OOMScoreAdjust MemoryMax CPUQuota SyslogIdentifier SyslogLevelPrefix LogRateLimitIntervalSec LogRateLimitBurst "
-        "IOAccounting ExecStopPost StandardInput StandardInputData".split()
+        "OOMScoreAdjust MemoryMax CPUQuota SyslogIdentifier SyslogLevelPrefix LogRateLimitIntervalSec "
+        "LogRateLimitBurst IOAccounting ExecStopPost StandardInput StandardInputData".split()
     ),
 }
 TIMER = {
