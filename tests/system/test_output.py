@@ -69,7 +69,7 @@ def test_how_much_is_kept_can_be_set(lsh: Lsh) -> None:
 
 
 def test_many_lines_at_once_keep_their_tail(new_machine: NewMachine, suite: str, scope: str) -> None:
-    """A system job has no limit of lines; a user's manager may not lift journald's, which then holds for all its jobs."""
+    """A system job has no limit of lines; for a user, journald's own holds for all jobs together."""
     lsh = Lsh(new_machine(suite), scope)
     job = lsh.add("--", "seq 100000; echo the end >&2")
     lsh("start", job)
