@@ -190,7 +190,8 @@ class Machine:
         """Start a command inside. `with machine.popen(…) as process:` waits for its end; see also Process.interrupt."""
         environment = self._login(user) | dict(env or {})
         as_user = () if user == "root" else ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--")
-        there = ("env", f"--chdir={cwd or environment['HOME']}", "--")
+        # Ctrl-C must work inside also where the tests themselves run in the background, with SIGINT ignored.
+        there = ("env", "--default-signal=INT", f"--chdir={cwd or environment['HOME']}", "--")
         return Process(
             [*self._container.enter(), *as_user, *there, *_strings(argv)],
             env={name: value for name, value in environment.items() if value is not None},
