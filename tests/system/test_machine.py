@@ -130,7 +130,11 @@ def test_nothing_is_left_when_the_tests_are_ended(_able_to_boot: None, number: s
         "with Machine('bookworm') as m:\n print(m.name, m._container.leader, flush=True)\n time.sleep(60)"
     )
     tests = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=roots.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ["env", "--default-signal=INT", sys.executable, "-c", script],
+        cwd=roots.PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert tests.stdout is not None
     name, leader = tests.stdout.readline().split()
