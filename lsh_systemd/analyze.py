@@ -12,16 +12,23 @@ from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import visible
 
 _UNIX_SECONDS = re.compile(r"^\s*UNIX seconds: @([0-9.]+)$", re.MULTILINE)
+_NORMALIZED = re.compile(r"^\s*Normalized form: (.+)$", re.MULTILINE)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 # Printed once for each instant: as its local time where the local zone is UTC, else as "(in UTC)".
 _IN_UTC = re.compile(r": \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC$", re.MULTILINE)
 
 
-def check_calendar(expressions: Sequence[str]) -> None:
-    """Raises BadInput where systemd would not take one of the OnCalendar= values."""
+def normalized(expressions: Sequence[str]) -> list[str]:
+    """The OnCalendar= values in systemd's normalized form. Raises BadInput for one that it does not take."""
+    forms = []
     for expression in expressions:
-        _analyze("calendar", [expression], what="a calendar expression")
+        output = _analyze("calendar", [expression], what="a calendar expression")
+        form = _NORMALIZED.search(output)
+        if not form:
+            raise LshError(f"systemd-analyze did not say what {visible(expression)} means")
+        forms.append(form[1])
+    return forms
 
 
 def instants(lines: Sequence[str], *, after: datetime, count: int) -> list[datetime]:

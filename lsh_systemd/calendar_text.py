@@ -1,7 +1,7 @@
 """Sets of numbers as systemd.time(7) writes them: ``Mon..Fri``, ``00/15``, ``01..05,08``."""
 
 from calendar import monthrange
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import date, datetime
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # systemd's week begins on Monday
@@ -47,20 +47,20 @@ def _runs(numbers: list[int]) -> list[tuple[int, int]]:
 
 def instants_text(instants: Iterable[datetime]) -> tuple[str, ...]:
     """Instants (UTC) as few OnCalendar= values in UTC; their dates are usually the same Sunday of each year."""
-    days: dict[date, dict[_Minute, set[int]]] = {}
+    days: dict[date, dict[Minute, set[int]]] = {}
     for at in instants:
         days.setdefault(at.date(), {}).setdefault((at.hour, at.minute), set()).add(at.second)
     dates: dict[str, list[date]] = {}
     for day, minutes in days.items():
-        for text in _times_text(minutes):
+        for text in times_text(minutes):
             dates.setdefault(text, []).append(day)
     return tuple(f"{dates_text} {time} UTC" for time, group in dates.items() for dates_text in _dates_text(group))
 
 
-_Minute = tuple[int, int]  # hour, minute
+Minute = tuple[int, int]  # hour, minute
 
 
-def _times_text(times: dict[_Minute, set[int]]) -> list[str]:
+def times_text(times: Mapping[Minute, Set[int]]) -> list[str]:
     """The times of a day, seconds by hour and minute, in as few HH:MM:SS texts as their shape allows."""
     minutes: dict[tuple[int, frozenset[int]], set[int]] = {}
     for (hour, minute), seconds in times.items():

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lsh_systemd import analyze, unit
+from lsh_systemd import analyze, limits, unit
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
@@ -39,16 +39,12 @@ class Control:
 
     def render(self, job: Job, *, once: bool = False) -> dict[str, str]:
         """The unit files that the job would get. Raises BadInput for what systemd or this machine would not take."""
-        analyze.check_calendar(unit.calendar_specs(job))
+        now, local_zone = datetime.now(UTC), analyze.local_zone()
+        known = limits.known(job, now=now, local_zone=local_zone)
         if job.run_as is not None:
             _check_user_exists(job.run_as)
         return unit.render(
-            job,
-            scope=self.scope,
-            recorder=recorder(),
-            now=datetime.now(UTC),
-            local_zone=analyze.local_zone(),
-            once=once,
+            job, scope=self.scope, recorder=recorder(), now=now, local_zone=local_zone, known=known, once=once
         )
 
     def add(self, job: Job, *, enabled: bool = True, transient: bool = False, once: bool = False) -> int | None:
@@ -182,7 +178,7 @@ class Control:
         timer_changed = files.get(job.timer) != found.pair.timer
         was_active = self.manager.get(found.timer, UNIT, "ActiveState") == "active"
         # The span of --every counts from the timer's start: where only the service changes, the timer goes on.
-        if timer_changed or not job.every:
+        if timer_changed or not job.interval:
             self._stop_timer(found.timer)
             # A unit that nothing holds in memory is read anew when needed: no reload, which takes 1 s for 1,000 jobs.
             forgotten = self.manager.wait_forgotten([found.timer, found.service], seconds=_FORGET_SECONDS)

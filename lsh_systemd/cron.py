@@ -129,6 +129,10 @@ class Cron:
             return self.days.match(day) and self.weekdays.match(day)
         return self.days.match(day) or self.weekdays.match(day)
 
+    def allows(self, wall: datetime) -> bool:
+        """No time of a matching day is excluded (see timetable.Timetable)."""
+        return True
+
     def match(self, wall: datetime) -> bool:
         """Whether this wall-clock time (its zone is ignored) is one of the expression's."""
         return (

@@ -28,7 +28,9 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"})
 # Job's fields that a crontab holds, and those that a job can do without there. With any other one, it would be another
 # job: left out.
 _CARRIED = frozenset("name command shell stdin schedule on_boot timezone description env working_dir run_as".split())
-_LOST = frozenset("category tags jitter persistent timeout priority nice memory_max cpu_quota".split())
+_LOST = frozenset(
+    "category tags schedule_from jitter catch_up catch_up_spread timeout priority nice memory_max cpu_quota".split()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def job_from(entry: Entry, *, name: str, form: Form, scope: Scope, account: Acco
         on_boot=on_boot,
         timezone=None if on_boot else zone,
         jitter=entry.delay if entry.delay and entry.delay >= timedelta(seconds=1) else None,
-        persistent=form is Form.ANACRON,
+        catch_up="once" if form is Form.ANACRON else "none",
         description=description(entry.comment),
         env=env,
         working_dir=home,

@@ -1,17 +1,15 @@
 """Was it the timer that started a run? Asked of the timer's own schedule, as systemd does not tell (see run.Fold)."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from lsh_systemd import analyze
+from lsh_systemd import analyze, unit
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found
 from lsh_systemd.run import Run
 
 # From the instant at which a timer elapses to "starting" in the journal: 13 ms on a machine at rest.
 _LATENCY_USEC = 2_000_000
-_ON_CALENDAR = re.compile(r"^OnCalendar=(.+)$", re.MULTILINE)
 
 
 def were_scheduled(found: Found | None, runs: Sequence[Run], before: Run | None) -> list[bool]:
@@ -25,9 +23,9 @@ def were_scheduled(found: Found | None, runs: Sequence[Run], before: Run | None)
     if not found.job.has_timer:
         return [False] * len(runs)
     pairs = list(zip(runs, [before, *runs], strict=False))
-    if found.job.every:
+    if found.job.interval:
         return [_is_due(found.job, run, earlier) for run, earlier in pairs]
-    lines = _ON_CALENDAR.findall(found.pair.timer)
+    lines = unit.on_calendar(found.pair.timer)
     if not lines:
         return [True] * len(runs)  # a path, or the boot: a schedule that cannot be reckoned up
     return _have_instants(lines, [_window(found.job, run, earlier) for run, earlier in pairs])
@@ -58,8 +56,8 @@ def _have_instants(lines: Sequence[str], windows: Sequence[tuple[int, int]]) -> 
 
 def _is_due(job: Job, run: Run, earlier: Run | None) -> bool:
     """--every: so long after the start before, or at the end of a run that took longer than that."""
-    if earlier is None or earlier.started_usec is None or job.every is None:
+    if earlier is None or earlier.started_usec is None or job.interval is None:
         return True
-    due = earlier.started_usec + job.every.total_seconds() * 1e6
+    due = earlier.started_usec + job.interval.total_seconds() * 1e6
     first, last = _window(job, run, earlier)
     return first <= due <= last

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from lsh_systemd.cron import Cron
+from lsh_systemd.timetable import Timetable
 from lsh_systemd.zones import Transition, check_zone, transitions, utc_offset
 
 _YEARS = 50  # a 29th of February that must be a Monday can be 40 years away (2100 has none)
 
 
-def upcoming(cron: Cron, zone: str, after: datetime) -> Iterator[datetime]:
+def upcoming(cron: Timetable, zone: str, after: datetime) -> Iterator[datetime]:
     """The instants (UTC) after this one (aware), in order, for 50 years. Raises BadInput for an unknown zone."""
     check_zone(zone)
     silent_until = datetime.min  # the wall clock up to which a fixed-time job has had its runs  # noqa: DTZ901
@@ -32,7 +32,7 @@ def upcoming(cron: Cron, zone: str, after: datetime) -> Iterator[datetime]:
                 yield instant
 
 
-def missing(cron: Cron, change: Transition) -> Iterator[datetime]:
+def missing(cron: Timetable, change: Transition) -> Iterator[datetime]:
     """The instants (UTC) at which cron starts the job, and systemd with only the plain lines may not, because of this
     change of the clock."""
     start, end = change.wall
@@ -49,14 +49,14 @@ def missing(cron: Cron, change: Transition) -> Iterator[datetime]:
         yield from _made_up(cron, change)
 
 
-def _made_up(cron: Cron, change: Transition) -> Iterator[datetime]:
+def _made_up(cron: Timetable, change: Transition) -> Iterator[datetime]:
     """The run at the end of a gap for the times that it swallowed, unless the job runs in that minute anyway."""
     start, end = change.wall
     if cron.fixed and any(matches(cron, start, end)) and not any(matches(cron, end, end + timedelta(minutes=1))):
         yield change.at
 
 
-def _meets(cron: Cron, start: datetime, end: datetime) -> bool:
+def _meets(cron: Timetable, start: datetime, end: datetime) -> bool:
     """Whether the job has anything to do in the hours that these wall-clock times lie in."""
     hour = start.replace(minute=0, second=0)
     while hour < end:
@@ -66,7 +66,7 @@ def _meets(cron: Cron, start: datetime, end: datetime) -> bool:
     return False
 
 
-def matches(cron: Cron, start: datetime, end: datetime) -> Iterator[datetime]:
+def matches(cron: Timetable, start: datetime, end: datetime) -> Iterator[datetime]:
     """The naive wall-clock times from start to end (not included) that the expression matches, in order."""
     day = start.replace(hour=0, minute=0, second=0, microsecond=0)
     while day < end:
@@ -74,11 +74,11 @@ def matches(cron: Cron, start: datetime, end: datetime) -> Iterator[datetime]:
             for hour in sorted(cron.hours):
                 at = day.replace(hour=hour)
                 if at < end and start < at + timedelta(hours=1):
-                    yield from (wall for wall in _within_hour(cron, at) if start <= wall < end)
+                    yield from (wall for wall in _within_hour(cron, at) if start <= wall < end and cron.allows(wall))
         day += timedelta(days=1)
 
 
-def _within_hour(cron: Cron, hour: datetime) -> Iterator[datetime]:
+def _within_hour(cron: Timetable, hour: datetime) -> Iterator[datetime]:
     for minute in sorted(cron.minutes):
         for second in sorted(cron.seconds):
             yield hour.replace(minute=minute, second=second)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from lsh_systemd import cron
 from lsh_systemd.errors import BadInput
+from lsh_systemd.span import Months
 from lsh_systemd.text import (
     check_argument,
     check_encodable,
@@ -21,6 +22,7 @@ from lsh_systemd.text import (
     check_user,
     visible,
 )
+from lsh_systemd.timetable import Anchored
 from lsh_systemd.zones import check_zone
 
 PREFIX = "lsh-"
@@ -35,6 +37,11 @@ _CALENDAR = re.compile(r"[A-Za-z0-9 *~./:,+_-]{1,400}")
 # argv[0] without a shell: systemd reads @ - : + ! | before it as modifiers.
 _PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _SHELL = re.compile(r"/[A-Za-z0-9_./+-]*[A-Za-z0-9_+-]")
+_EXCEPTION = re.compile(r"[A-Za-z0-9 *~.:,/-]{1,400}")
+EXCEPTION_HINT = (
+    "write days as in OnCalendar=, and perhaps a time: 'Sat,Sun', '*-12-24..31', 'Mon 09:00-17:00'; or a .ics file"
+)
+CATCH_UP = ("none", "once", "all")
 _LONGEST = timedelta(days=36500)
 
 
@@ -44,6 +51,8 @@ class Job:
 
     ``command`` is a line for ``shell``, or, as a tuple, an argument vector that runs without a shell.
     ``stdin`` is what the command reads on its standard input, nothing where it is None.
+    ``anchor``, ``not_before`` and ``not_after`` (the last time that counts) are naive: by the clock of ``timezone``, or
+    the machine's. ``schedule_from`` remembers what ``schedule`` was read from (``${BACKUP_SCHEDULE}``).
     ``priority`` runs from 0 to 10, 5 is neutral. Raises BadInput for anything that no unit file could carry.
     """
 
@@ -52,14 +61,20 @@ class Job:
     shell: str = DEFAULT_SHELL
     stdin: str | None = None
     schedule: tuple[str, ...] = ()
+    schedule_from: tuple[str, ...] = ()
     seconds: bool = False
     calendar: tuple[str, ...] = ()
-    every: timedelta | None = None
+    every: timedelta | Months | None = None
+    anchor: datetime | None = None
     at: datetime | None = None
     on_boot: bool = False
     timezone: str | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    except_calendar: tuple[str, ...] = ()
     jitter: timedelta | None = None
-    persistent: bool = False
+    catch_up: str = "none"
+    catch_up_spread: timedelta | None = None
     description: str = ""
     category: str = ""
     tags: tuple[str, ...] = ()
@@ -97,6 +112,21 @@ class Job:
     @property
     def has_timer(self) -> bool:
         return bool(self.schedule or self.calendar or self.every or self.at or self.on_boot)
+
+    @property
+    def interval(self) -> timedelta | None:
+        """--every without an anchor: from start to start, whatever the calendar says."""
+        return self.every if self.anchor is None and isinstance(self.every, timedelta) else None
+
+    @property
+    def by_calendar(self) -> bool:
+        """Whether OnCalendar= lines are what makes it run."""
+        return bool(self.schedule or self.calendar or self.at or self.anchor)
+
+    @property
+    def persistent(self) -> bool:
+        """Whether systemd's Persistent= makes up for missed times; else catchup does."""
+        return self.catch_up == "once" and self.catch_up_spread is None
 
     @property
     def command_line(self) -> str:
@@ -157,11 +187,13 @@ class Job:
             raise BadInput(f"{' and '.join(given)} exclude each other", hint="make a job for each")
         if self.timezone is not None:
             check_zone(self.timezone)
-            if not (self.schedule or self.calendar or self.at):
-                raise BadInput("a time zone needs --schedule, --calendar or --at")
+            if not self.by_calendar:
+                raise BadInput("a time zone needs --schedule, --calendar, --at or --from")
         for expression in self.schedule:
             check_line("schedule", expression, longest=400)
             cron.parse(expression, seconds=self.seconds, key=self.id)
+        for text in self.schedule_from:
+            check_line("schedule", text, longest=400)
         for calendar in self.calendar:
             if not _CALENDAR.fullmatch(calendar) or not calendar.strip():
                 raise BadInput(f"{visible(calendar)} is not a calendar expression", hint="see systemd.time(7)")
@@ -169,14 +201,53 @@ class Job:
             raise ValueError("at must be an aware datetime")
         if self.at is not None:
             object.__setattr__(self, "at", self.at.astimezone(UTC))
-        if self.every is not None:
-            _check_span("--every", self.every, least=timedelta(seconds=1))
+        self._check_every()
         if self.jitter is not None:
             _check_span("--jitter", self.jitter, least=timedelta(seconds=1))
             if not self.has_timer:
                 raise BadInput("--jitter needs a schedule")
-        if self.persistent and not (self.schedule or self.calendar or self.at):
-            raise BadInput("--persistent needs --schedule, --calendar or --at: systemd keeps no other dates")
+        self._check_limits()
+        self._check_catch_up()
+
+    def _check_every(self) -> None:
+        if self.anchor is not None:
+            if self.every is None:
+                raise BadInput("--from needs --every", hint="--every '2 weeks' --from 2027-01-04")
+            Anchored(self.anchor, self.every)
+            if isinstance(self.every, timedelta):
+                _check_span("--every", self.every, least=timedelta(days=1))
+        elif isinstance(self.every, Months):
+            raise BadInput("--every in months needs --from", hint="--every '3 months' --from 2027-01-31")
+        elif self.every is not None:
+            _check_span("--every", self.every, least=timedelta(seconds=1))
+
+    def _check_limits(self) -> None:
+        for moment in (self.anchor, self.not_before, self.not_after):
+            if moment is not None and moment.tzinfo is not None:
+                raise ValueError("limits are naive datetimes")
+        if self.not_before is None and self.not_after is None and not self.except_calendar:
+            return
+        if not (self.schedule or self.calendar or self.anchor):
+            raise BadInput("--not-before, --not-after and --except-calendar need --schedule, --calendar or --from")
+        if self.not_before and self.not_after and self.not_after < self.not_before:
+            raise BadInput("--not-after is earlier than --not-before")
+        for exception in self.except_calendar:
+            if exception.startswith("/"):
+                check_path("calendar file", exception)
+            elif not _EXCEPTION.fullmatch(exception) or not exception.strip():
+                raise BadInput(f"{visible(exception)} is neither days nor a file", hint=EXCEPTION_HINT)
+
+    def _check_catch_up(self) -> None:
+        if self.catch_up not in CATCH_UP:
+            raise BadInput(f"catch-up {visible(self.catch_up)} is not one of {', '.join(CATCH_UP)}")
+        if self.catch_up != "none" and not self.by_calendar:
+            raise BadInput(
+                "--catch-up and --persistent need --schedule, --calendar, --at or --from: nothing else has fixed times"
+            )
+        if self.catch_up_spread is not None:
+            _check_span("--catch-up-spread", self.catch_up_spread, least=timedelta(seconds=1))
+            if self.catch_up == "none":
+                raise BadInput("--catch-up-spread needs --catch-up once or all")
 
     def _check_where(self) -> None:
         for name, value in self.env.items():

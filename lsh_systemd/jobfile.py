@@ -7,7 +7,7 @@ from typing import Any
 
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
-from lsh_systemd.span import format_span, parse_span
+from lsh_systemd.span import Months, format_span, parse_period, parse_span
 from lsh_systemd.text import visible
 
 Plain = Any  # str, int, bool, list[str] or dict[str, str]
@@ -30,6 +30,7 @@ def to_plain(job: Job) -> dict[str, Plain]:
 
 def from_plain(plain: Mapping[str, Plain]) -> Job:
     """The job that the data describes. Raises BadInput for an unknown field, a wrong type or a wrong value."""
+    plain = _with_new_names(plain)
     known = {each.name for each in fields(Job)}
     for name in plain:
         if name not in known:
@@ -39,8 +40,17 @@ def from_plain(plain: Mapping[str, Plain]) -> Job:
     for name in ("name", "command"):
         if name not in plain:
             raise BadInput(f"the job has no {name}")
-    values = {name: _READERS[name](name, value) for name, value in plain.items()}
+    readers = {**_READERS, "every": _period} if plain.get("anchor") else _READERS
+    values = {name: readers[name](name, value) for name, value in plain.items()}
     return Job(**_without_event_macros(values))
+
+
+def _with_new_names(plain: Mapping[str, Plain]) -> Mapping[str, Plain]:
+    """persistent=true is how catch_up="once" is called after systemd."""
+    if "persistent" not in plain:
+        return plain
+    rest = {name: value for name, value in plain.items() if name != "persistent"}
+    return {"catch_up": "once" if _flag("persistent", plain["persistent"]) else "none"} | rest
 
 
 def _without_event_macros(values: dict[str, Any]) -> dict[str, Any]:
@@ -79,8 +89,10 @@ def format_size(size: int) -> str:
 
 
 def _to_plain_value(name: str, value: Any) -> Plain:
-    if isinstance(value, timedelta):
+    if isinstance(value, timedelta | Months):
         return format_span(value)
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.isoformat()
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, tuple):
@@ -134,6 +146,20 @@ def _span(name: str, value: Plain) -> timedelta:
     return parse_span(value if isinstance(value, str) else str(_number(name, value)))
 
 
+def _period(name: str, value: Plain) -> timedelta | Months:
+    return parse_period(value if isinstance(value, str) else str(_number(name, value)))
+
+
+def _wall_time(name: str, value: Plain) -> datetime:
+    try:
+        wall = value if isinstance(value, datetime) else datetime.fromisoformat(_text(name, value))
+    except ValueError:
+        raise BadInput(f"{name} must be a date and time as 2027-01-31T02:00:00") from None
+    if wall.tzinfo is not None:
+        raise BadInput(f"{name} is by the job's time zone and has no UTC offset")
+    return wall.replace(microsecond=0)
+
+
 def _instant(name: str, value: Plain) -> datetime:
     try:
         instant = value if isinstance(value, datetime) else datetime.fromisoformat(_text(name, value))
@@ -160,7 +186,13 @@ _READERS: dict[str, Callable[[str, Plain], Any]] = {
     "on_boot": _flag,
     "timezone": _text,
     "jitter": _span,
-    "persistent": _flag,
+    "schedule_from": _texts,
+    "anchor": _wall_time,
+    "not_before": _wall_time,
+    "not_after": _wall_time,
+    "except_calendar": _texts,
+    "catch_up": _text,
+    "catch_up_spread": _span,
     "description": _text,
     "category": _text,
     "tags": _texts,

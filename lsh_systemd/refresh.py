@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Found
+from lsh_systemd.schedule import ScheduleOver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,9 @@ def stale(control: Control) -> Iterator[Stale]:
             continue
         try:
             files = control.render(found.job)
-        except LshError as error:  # its years are over, its user is gone
+        except ScheduleOver:
+            continue
+        except LshError as error:  # its user or its calendar file is gone
             yield Stale(found=found, files=found.files, problem=error.message)
             continue
         if files != found.files:

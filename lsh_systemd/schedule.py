@@ -12,13 +12,17 @@ from itertools import islice
 
 from lsh_systemd.calendar_text import instants_text, time_text, values_text, weekdays_text
 from lsh_systemd.cron import LAST, Cron, CronError, DaysOfMonth, DaysOfWeek
+from lsh_systemd.dated import dated_lines
 from lsh_systemd.instants import matches, missing, upcoming
-from lsh_systemd.zones import Transition, check_zone, systemd_zone, transitions
+from lsh_systemd.spec import Spec
+from lsh_systemd.timetable import Anchored, Bounded, Limits, Timetable
+from lsh_systemd.zones import Transition, check_zone, systemd_zone, transitions, utc_offset
 
 EVERY_DAY = frozenset(range(1, 32))
 EVERY_WEEKDAY = frozenset(range(7))
 EVERY_MONTH = frozenset(range(1, 13))
 MON, TUE, WED, THU, FRI = range(5)
+LAST_YEAR = 2100  # of a cron expression, and one more
 
 # The lengths of months: which months, in which years (None: all). systemd's 2024/4 would hold 2100, no leap year; and a
 # line takes one step, so the common years are three. What is past needs no line.
@@ -30,46 +34,100 @@ _LENGTHS: tuple[tuple[int, frozenset[int], frozenset[int] | None], ...] = (
 )
 
 
+class ScheduleOver(CronError):
+    """Nothing of the schedule is left to come."""
+
+
 def calendar_lines(
-    cron: Cron, *, zone: str | None, now: datetime, years: int = 5, local_zone: str | None = None
+    timetable: Cron | Spec | Anchored,
+    *,
+    zone: str | None,
+    now: datetime,
+    years: int = 5,
+    local_zone: str | None = None,
+    limits: Limits = Limits(),  # noqa: B008  (a value)
 ) -> tuple[str, ...]:
-    """The OnCalendar= values for this expression in this IANA zone, at least one.
+    """The OnCalendar= values for this timetable in this IANA zone, at least one.
 
     ``zone`` None means the machine's local time: the lines then name no zone, and ``local_zone`` says which zone's
-    transitions to make up for (none where it is None too). The UTC lines cover the calendar years from that of
-    ``now`` (aware) to ``years`` later, so that rendering again gives the same text until the year is over.
-    Raises CronError where nothing is left to come (a year in the past), BadInput for an unknown zone.
+    transitions to make up for (none where it is None too). The lines that name dates or UTC cover the calendar years
+    from that of ``now`` (aware) to ``years`` later, so that rendering again gives the same text until the year is over.
+    A Spec means what systemd makes of it, clock changes included: nothing is made up for.
+    Raises ScheduleOver where nothing is left to come (a year in the past), BadInput for an unknown zone.
     """
     for name in (zone, local_zone):
         if name is not None:
             check_zone(name)
     clock = zone or local_zone or "UTC"
-    if cron.years is not None and next(upcoming(cron, clock, now), None) is None:
-        raise CronError(f"{cron.expression}: no such date comes any more", hint="its years are over", field="year")
-    changes = transitions(clock, now.year, now.year + years)
-    if utc := _same_in_utc(cron, changes):
-        return (utc,)
+    limits = limits.since(datetime(now.year, 1, 1))  # noqa: DTZ001
+    bounded = Bounded(timetable, limits) if limits else timetable
+    _check_coming(timetable, bounded, clock, now)
+    changes = () if isinstance(timetable, Spec) else transitions(clock, now.year, now.year + years)
     suffix = f" {systemd_zone(zone)}" if zone else ""
-    base = tuple(line + suffix for line in base_lines(cron, forward=_repeated_months(cron, changes)))
-    return base + instants_text(instant for change in changes for instant in missing(cron, change))
+    if limits or isinstance(timetable, Anchored):
+        last = now.year + years
+        if not isinstance(timetable, Anchored) and not limits.end:
+            last = min(last, limits.last_year())  # beyond, the rule itself says it
+        lines = [*dated_lines(timetable, limits, now.year, last), *_lines_after(timetable, last, limits)]
+        base = tuple(line + suffix for line in lines)
+    elif isinstance(timetable, Cron) and (utc := _same_in_utc(timetable, changes)):
+        return (utc,)
+    elif isinstance(timetable, Cron):
+        base = tuple(line + suffix for line in base_lines(timetable, forward=_repeated_months(timetable, changes)))
+    else:
+        raise ValueError("a Spec without limits needs no lines but itself")
+    made_up = [instant for change in changes for instant in missing(bounded, change)]
+    return base + instants_text(each for each in made_up if bounded.allows(_wall(each, clock)))
+
+
+def _check_coming(timetable: Timetable, bounded: Timetable, clock: str, now: datetime) -> None:
+    endless = bounded is timetable and not (isinstance(timetable, Cron) and timetable.years is not None)
+    if not endless and next(upcoming(bounded, clock, now), None) is None:
+        raise ScheduleOver("no such date comes any more", hint="its years, or its limits, are over", field="year")
+
+
+def _lines_after(timetable: Cron | Spec | Anchored, year: int, limits: Limits) -> tuple[str, ...]:
+    """The lines for the years after this one, up to the end that the limits set. Anchored dates need to be named."""
+    end = limits.end.year + 1 if limits.end else LAST_YEAR
+    if isinstance(timetable, Anchored) or year + 1 >= end:
+        return ()
+    those = frozenset(range(year + 1, end))
+    if timetable.years is not None and not (those := those & timetable.years):
+        return ()
+    if isinstance(timetable, Cron):
+        return base_lines(replace(timetable, years=those))
+    rule = _Rule(
+        weekdays=timetable.weekdays,
+        days=timetable.days,
+        from_end=timetable.from_end,
+        months=timetable.months,
+        years=those,
+    )
+    return (_line(rule, time_text(timetable.hours, timetable.minutes, timetable.seconds)),)
+
+
+def _wall(instant: datetime, zone: str) -> datetime:
+    return instant.replace(tzinfo=None) + utc_offset(zone, instant)
 
 
 def base_lines(cron: Cron, *, forward: frozenset[int] = frozenset()) -> tuple[str, ...]:
     """The expression as OnCalendar= values without a zone; between them they elapse at the wall-clock times that it
     matches, transitions aside. In the months ``forward`` no day is counted from the end of the month."""
     times = time_text(cron.hours, cron.minutes, cron.seconds)
-    lines: dict[str, None] = {}
-    for rule in (part for whole in _rules(cron) for part in _forward(whole, forward)):
-        weekdays = "" if rule.weekdays == EVERY_WEEKDAY else weekdays_text(rule.weekdays) + " "
-        year = "*" if rule.years is None else values_text(rule.years, 1970, 2199, width=4)
-        month = values_text(rule.months, 1, 12)
-        if rule.from_end:
-            # ~07/1: the manual's own way to say "the last seven days"
-            day = "~07/1" if rule.days == frozenset(range(1, 8)) else "~" + values_text(rule.days, 1, 31)
-        else:
-            day = "-" + values_text(rule.days, 1, 31)
-        lines[f"{weekdays}{year}-{month}{day} {times}"] = None
-    return tuple(lines)
+    rules = (part for whole in _rules(cron) for part in _forward(whole, forward))
+    return tuple(dict.fromkeys(_line(rule, times) for rule in rules))
+
+
+def _line(rule: "_Rule", times: str) -> str:
+    weekdays = "" if rule.weekdays == EVERY_WEEKDAY else weekdays_text(rule.weekdays) + " "
+    year = "*" if rule.years is None else values_text(rule.years, 1970, 2199, width=4)
+    month = values_text(rule.months, 1, 12)
+    if rule.from_end:
+        # ~07/1: the manual's own way to say "the last seven days"
+        day = "~07/1" if rule.days == frozenset(range(1, 8)) else "~" + values_text(rule.days, 1, 31)
+    else:
+        day = "-" + values_text(rule.days, 1, 31)
+    return f"{weekdays}{year}-{month}{day} {times}"
 
 
 def _same_in_utc(cron: Cron, changes: tuple[Transition, ...]) -> str | None:

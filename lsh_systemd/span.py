@@ -1,6 +1,7 @@
 """Time spans as systemd.time(7) writes them, both ways: ``1h 30min`` ↔ ``timedelta``."""
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 
@@ -20,7 +21,22 @@ _MICROSECONDS = {
 _UNITS = {name: size for names, size in _MICROSECONDS.items() for name in names}
 _WRITTEN = ("d", "h", "min", "s", "ms", "us")  # not y, month, w: nobody counts on a month of 30.4375 days
 _PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)[ \t]*([A-Za-zµμ]+)[ \t]*")
+_MONTHS = re.compile(r"([0-9]{1,4})[ \t]*(?:(M|mo|months?)|(y|years?))")
 _MAXIMUM = 2**63 - 1  # µs, 292,000 years: systemd takes no greater number, though it counts in 64 bits
+
+
+@dataclass(frozen=True)
+class Months:
+    """A whole number of calendar months: for a span that counts from a date."""
+
+    count: int
+
+
+def parse_period(text: str) -> timedelta | Months:
+    """``2 weeks``, ``10d``; but ``3 months`` and ``1 year`` by the calendar, as Months. Raises BadInput."""
+    if months := _MONTHS.fullmatch(text.strip(" \t")):
+        return Months(int(months[1]) * (1 if months[2] else 12))
+    return parse_span(text)
 
 
 def parse_span(text: str) -> timedelta:
@@ -40,8 +56,11 @@ def parse_span(text: str) -> timedelta:
     return timedelta(microseconds=total)
 
 
-def format_span(span: timedelta) -> str:
+def format_span(span: timedelta | Months) -> str:
     """The span in systemd's words, exactly: ``1h 30min``, ``2d 500ms``, ``0``. Raises BadInput for a negative one."""
+    if isinstance(span, Months):
+        count, unit = (span.count, "month") if span.count % 12 else (span.count // 12, "year")
+        return f"{count} {unit}{'' if count == 1 else 's'}"
     rest = span // timedelta(microseconds=1)
     if rest < 0:
         raise BadInput(f"a span of {span} is negative", hint="spans count from 0 on")

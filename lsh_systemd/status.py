@@ -77,7 +77,7 @@ def schedule_text(job: Job) -> str | None:
     if job.schedule or job.calendar:
         return "; ".join(job.schedule or job.calendar)
     if job.every:
-        return f"@every {format_span(job.every)}"
+        return f"@every {format_span(job.every)}" + (f" from {job.anchor:%Y-%m-%d %H:%M}" if job.anchor else "")
     if job.at:
         return f"{job.at:%Y-%m-%d %H:%M:%S} UTC"
     return "@reboot" if job.on_boot else None

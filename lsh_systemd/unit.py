@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -19,15 +19,21 @@ from lsh_systemd import cron, schedule
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import NEUTRAL_PRIORITY, PREFIX, Job
 from lsh_systemd.jobfile import format_size, from_plain, to_plain
+from lsh_systemd.schedule import ScheduleOver
 from lsh_systemd.scope import Scope
 from lsh_systemd.span import format_span
+from lsh_systemd.spec import Spec
+from lsh_systemd.timetable import Anchored, Limits
 from lsh_systemd.zones import systemd_zone
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from lsh_systemd.cron import Cron
+
 _SECTION = "[X-Lsh]"
 _DIGEST = re.compile(r"^Digest=([0-9a-f]{64})\n", re.MULTILINE)
+_ON_CALENDAR = re.compile(r"^OnCalendar=(.+)$", re.MULTILINE)
 _KEY = re.compile(r"([A-Z][A-Za-z]*)=(.*)")
 # systemd's own limit for one line of a unit file (LONG_LINE_MAX).
 _LONGEST_LINE = 1024 * 1024
@@ -44,6 +50,15 @@ class Unreadable(LshError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """What a job's schedule needs to know of the world: the times at which it keeps still, and, where there are such,
+    its --calendar as systemd has normalized it."""
+
+    limits: Limits = field(default_factory=Limits)
+    specs: tuple[Spec, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobFiles:
     """A job read back from its files. ``changed``: they are no longer what lshctl wrote."""
 
@@ -52,19 +67,20 @@ class JobFiles:
 
 
 def render(
-    job: Job, *, scope: Scope, recorder: str, now: datetime, local_zone: str, once: bool = False
+    job: Job, *, scope: Scope, recorder: str, now: datetime, local_zone: str, known: Known = Known(), once: bool = False
 ) -> dict[str, str]:
     """The job's unit files, {file name: text}; no timer when nothing schedules the job.
 
     ``recorder`` is the path of the script that leaves the run's record; ``now`` and ``local_zone`` say from when on
-    and by which clock the changes to and from summer time are written into the timer.
+    and by which clock the changes to and from summer time are written into the timer; ``known`` is what had to be
+    looked up for its limits.
     """
     if scope is Scope.USER and job.run_as is not None:
         raise BadInput("a user's jobs run as that user", hint="--run-as needs --system")
     templates = _templates()
     timer = ""
     if job.has_timer:
-        elapses = timer_directives(job, scope=scope, now=now, local_zone=local_zone)
+        elapses = timer_directives(job, scope=scope, now=now, local_zone=local_zone, known=known)
         timer = templates.get_template("timer.j2").render(job=job, elapses=elapses)
     service = templates.get_template("service.j2").render(
         job=job,
@@ -113,25 +129,40 @@ def read(service: str, timer: str = "") -> JobFiles:
     return JobFiles(job=job, changed=digest != _digest(_DIGEST.sub("", service), timer))
 
 
-def timer_directives(job: Job, *, scope: Scope, now: datetime, local_zone: str) -> list[tuple[str, str]]:
+def timer_directives(
+    job: Job, *, scope: Scope, now: datetime, local_zone: str, known: Known = Known()
+) -> list[tuple[str, str]]:
     """What makes the timer elapse, as (directive, value)."""
-    if job.every:
+    if job.interval:
         # From start to start; the first run comes one span after the timer has started.
-        return [("OnActiveSec", format_span(job.every)), ("OnUnitActiveSec", format_span(job.every))]
+        return [("OnActiveSec", format_span(job.interval)), ("OnUnitActiveSec", format_span(job.interval))]
     if job.on_boot:
         # OnBootSec= of a user manager counts from the machine's boot, long before the user's manager is there.
         return [("OnBootSec" if scope is Scope.SYSTEM else "OnStartupSec", "0")]
-    return [("OnCalendar", line) for line in calendar_lines(job, now=now, local_zone=local_zone)]
+    return [("OnCalendar", line) for line in calendar_lines(job, now=now, local_zone=local_zone, known=known)]
 
 
-def calendar_lines(job: Job, *, now: datetime, local_zone: str) -> list[str]:
+def calendar_lines(job: Job, *, now: datetime, local_zone: str, known: Known = Known()) -> list[str]:
     """The OnCalendar= values of the job, in order, none twice."""
-    lines = calendar_specs(job)
     if job.at:
-        lines.append(f"{job.at:%Y-%m-%d %H:%M:%S} UTC")
-    for expression in job.schedule:
-        parsed = cron.parse(expression, seconds=job.seconds, key=job.id)
-        lines += schedule.calendar_lines(parsed, zone=job.timezone, now=now, local_zone=local_zone)
+        return [f"{job.at:%Y-%m-%d %H:%M:%S} UTC"]
+    timetables: list[tuple[Cron | Spec | Anchored, str | None]] = []
+    timetables += [(cron.parse(each, seconds=job.seconds, key=job.id), job.timezone) for each in job.schedule]
+    if job.anchor and job.every:
+        timetables.append((Anchored(job.anchor, job.every), job.timezone))
+    if known.limits:
+        timetables += [(spec, spec.zone) for spec in known.specs]
+        lines = []
+    else:
+        lines = calendar_specs(job)
+    over: ScheduleOver | None = None
+    for timetable, zone in timetables:
+        try:
+            lines += schedule.calendar_lines(timetable, zone=zone, now=now, local_zone=local_zone, limits=known.limits)
+        except ScheduleOver as error:
+            over = error
+    if over and not lines:
+        raise over
     return list(dict.fromkeys(lines))
 
 
@@ -139,6 +170,11 @@ def calendar_specs(job: Job) -> list[str]:
     """What the job says in systemd's own calendar language: --calendar, in the job's zone."""
     zone = f" {systemd_zone(job.timezone)}" if job.timezone else ""
     return [f"{expression}{zone}" for expression in job.calendar]
+
+
+def on_calendar(timer: str) -> list[str]:
+    """The OnCalendar= values of a timer file."""
+    return _ON_CALENDAR.findall(timer)
 
 
 def record_as_root(job: Job) -> bool:

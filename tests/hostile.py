@@ -43,6 +43,11 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "memory_max": st.integers(4096, 2**60),
         "cpu_quota": st.integers(1, 1_000_000),
         "jitter": st.sampled_from(["1s", "5min"]),
-        "every": st.sampled_from(["1s", "90s", "7d"]),
+        "every": st.sampled_from(["1s", "90s", "7d", "3 months"]),
+        "anchor": st.sampled_from(["2027-01-04T09:00:00", "2020-02-29T00:00:00"]),
+        "not_before": st.sampled_from(["2027-01-04T09:00:00"]),
+        "except_calendar": st.lists(st.one_of(st.sampled_from(["Mon", "09:00-17:00"]), paths, words), max_size=2),
+        "schedule_from": st.lists(words, max_size=1),
+        "catch_up": st.sampled_from(["none", "once", "all"]),
     },
 )

@@ -43,7 +43,7 @@ def set_command(
     """
     found = app.jobs.get(name)
     plain = _without(to_plain(found.valid_job), unset)
-    new = plain_from(options)
+    new = plain_from(options, zone=plain.get("timezone"))
     if command:
         new["command"] = command_from(command, no_shell=bool(options["no_shell"]))
     if not new and not unset:
@@ -112,7 +112,7 @@ def _without(plain: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
     plain = {**plain, "env": dict(plain.get("env", {}))}
     for field in fields:
         head, _, variable = field.replace("-", "_", field.count("-") if "." not in field else 0).partition(".")
-        head = {"tz": "timezone", "tag": "tags"}.get(head, head)
+        head = {"tz": "timezone", "tag": "tags", "from": "anchor", "persistent": "catch_up"}.get(head, head)
         if head in ("name", "command"):
             raise BadInput(f"a job cannot be without its {head}")
         if variable and head == "env":

@@ -143,11 +143,10 @@ def _next_of(app: App, found: Found, count: int, as_json: bool) -> None:
     from lsh_systemd import analyze, unit
 
     job, now = found.valid_job, datetime.now(UTC)
-    if job.schedule or job.calendar or job.at:
-        lines = unit.calendar_lines(job, now=now, local_zone=analyze.local_zone())
+    if lines := unit.on_calendar(found.pair.timer):
         instants = [round(each.timestamp() * 1e6) for each in analyze.instants(lines, after=now, count=count)]
-    elif job.every and (first := app.control.next_elapse(found.timer)):
-        instants = [first + step * round(job.every.total_seconds() * 1e6) for step in range(count)]
+    elif job.interval and (first := app.control.next_elapse(found.timer)):
+        instants = [first + step * round(job.interval.total_seconds() * 1e6) for step in range(count)]
     else:
         raise BadInput(f"{found.id} has no instants to tell: {schedule_text(job) or 'it has no schedule'}")
     if as_json:

@@ -1,7 +1,9 @@
 """The options that describe a job, shared by add and set; and their way into a Job."""
 
 import os
+import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +14,10 @@ from lsh_systemd.text import visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_WHEN = ("schedule", "seconds", "calendar", "every", "at", "on_boot")
+_WHEN = ("schedule", "schedule_from", "seconds", "calendar", "every", "anchor", "at", "on_boot")
+_LIMITS = ("not_before", "not_after", "except_calendar")
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))")
+_WALL_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d?:\d\d(?::\d\d)?))?")
 
 
 class Grouped(click.Option):
@@ -42,18 +47,30 @@ def _option(group: str, *names: str, **attributes: Any) -> tuple[str, tuple[str,
 
 
 _OPTIONS = [
-    _option("When", "--schedule", multiple=True, metavar="CRON", help="Five cron fields or a macro; may be repeated."),
+    _option("When", "--schedule", multiple=True, metavar="CRON",
+            help="Five cron fields or a macro, or '${NAME}' to take them from a variable now; may be repeated."),
     _option("When", "--calendar", multiple=True, metavar="SPEC", help="OnCalendar=, systemd.time(7); may be repeated."),
     _option("When", "--every", metavar="SPAN", help="Again and again, so long from start to start: 15m, 1h30m."),
+    _option("When", "--from", "anchor", metavar="TIME",
+            help="With --every: by the calendar from this day on; --every takes days, weeks, '3 months', '1 year'."),
     _option("When", "--at", metavar="TIME", help="Once: '2027-01-31 02:00', 'tomorrow 9:00', +3h."),
     _option("When", "--on-boot", is_flag=True, default=None,
         help="Once at each boot (user scope: each start of your manager)."),
     _option("When", "--tz", "timezone", metavar="ZONE", help="The schedule's time zone; without it, the machine's."),
     _option("When", "--seconds", is_flag=True, default=None,
             help="The cron expression has a sixth field, seconds, and perhaps a year."),
-    _option("When", "--jitter", metavar="SPAN", help="Start up to this much later, always by the same amount."),
-    _option("When", "--persistent/--no-persistent", default=None,
-            help="Make up once for times missed while the machine was off."),
+    _option("When", "--not-before", metavar="TIME", help="Keep still before this time."),
+    _option("When", "--not-after", metavar="TIME", help="Keep still after this time; a day counts to its end."),
+    _option("When", "--except-calendar", multiple=True, metavar="SPEC|FILE",
+            help="Keep still on days ('Sat,Sun', '*-12-24..31'), for a part of them ('Mon..Fri 09:00-17:00'), "
+            "or during the events of a .ics file; may be repeated."),
+    _option("When", "--jitter", metavar="SPAN",
+            help="Start up to this much later, always by the same amount for this job on this machine."),
+    _option("When", "--catch-up", metavar="none|once|all",
+            help="After a time off: nothing; one run for all that was missed; or one for each time missed."),
+    _option("When", "--catch-up-spread", metavar="SPAN",
+            help="Begin to catch up so long after boot at the latest, each job at a moment of its own."),
+    _option("When", "--persistent/--no-persistent", default=None, help="The same as --catch-up once, or none."),
     _option("What", "--description", metavar="TEXT", help="One line for people."),
     _option("What", "--tag", "tags", multiple=True, metavar="TAG", help="A label; may be repeated."),
     _option("What", "--category", metavar="TEXT", help="A group to sort by."),
@@ -98,8 +115,8 @@ def command_from(words: tuple[str, ...], *, no_shell: bool) -> str | list[str]:
     return words[0] if len(words) == 1 else shlex.join(words)
 
 
-def plain_from(options: dict[str, Any]) -> dict[str, Plain]:
-    """The job's fields that the options name, as jobfile reads them."""
+def plain_from(options: dict[str, Any], *, zone: str | None = None) -> dict[str, Plain]:
+    """The job's fields that the options name, as jobfile reads them. ``zone``: the job's, where no option names one."""
     plain: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
     plain = {name: value for name, value in plain.items() if value not in (None, [])}
     plain.pop("no_shell", None)
@@ -119,7 +136,17 @@ def plain_from(options: dict[str, Any]) -> dict[str, Plain]:
             check_zone(plain["timezone"])
         plain["at"] = analyze.parse_timestamp(plain["at"], zone=plain.pop("timezone", None)).isoformat()
         # A time that comes only once should not be lost to a reboot.
-        plain.setdefault("persistent", True)
+        if "catch_up" not in plain:
+            plain.setdefault("persistent", True)
+    if "persistent" in plain and "catch_up" in plain:
+        raise BadInput("--catch-up and --persistent exclude each other")
+    if "schedule" in plain and (resolved := [*map(_from_environment, plain["schedule"])]) != plain["schedule"]:
+        plain |= {"schedule": resolved, "schedule_from": plain["schedule"]}
+    for name in ("anchor", "not_before", "not_after"):
+        if name in plain:
+            plain[name] = _wall_time(plain[name], plain.get("timezone", zone), end_of_day=name == "not_after")
+    if "except_calendar" in plain:
+        plain["except_calendar"] = [*map(_exception, plain["except_calendar"])]
     return plain
 
 
@@ -127,13 +154,63 @@ def merge(old: dict[str, Plain], new: dict[str, Plain]) -> dict[str, Plain]:
     """A job's fields with some set anew: a new kind of schedule replaces the old one, variables are added."""
     merged = dict(old)
     if any(name in new for name in _WHEN if name != "seconds"):
-        for name in (*_WHEN, *(() if "timezone" in new or "schedule" in new or "calendar" in new else ("timezone",))):
+        zoned = "timezone" in new or "schedule" in new or "calendar" in new or "anchor" in new
+        for name in (*_WHEN, *(() if zoned else ("timezone",))):
             merged.pop(name, None)
-        if not ("schedule" in new or "calendar" in new or "at" in new):
-            merged.pop("persistent", None)
+        if not ("schedule" in new or "calendar" in new or "at" in new or "anchor" in new):
+            merged.pop("catch_up", None)
+            merged.pop("catch_up_spread", None)
+        if not ("schedule" in new or "calendar" in new or "anchor" in new):
+            for name in _LIMITS:
+                merged.pop(name, None)
+    if new.keys() & {"persistent", "catch_up"}:
+        merged.pop("catch_up", None)
+        if new.get("catch_up") == "none" or new.get("persistent") is False:
+            merged.pop("catch_up_spread", None)
     if "env" in new:
         new = {**new, "env": {**old.get("env", {}), **new["env"]}}
     return merged | new
+
+
+def _from_environment(text: str) -> str:
+    """A schedule that is given as ${NAME}, or ${NAME:-one if it is not set}: taken from the environment, now."""
+    match = _VARIABLE.fullmatch(text.strip())
+    if not match:
+        return text
+    name = match[1] or match[3]
+    value = os.environ.get(name) or match[2]
+    if not value:
+        raise BadInput(
+            f"--schedule {visible(text)}: {name} is not set",
+            hint=f"{name}='0 2 * * *' lshctl …, or ${{{name}:-0 2 * * *}}",
+        )
+    return value
+
+
+def _wall_time(text: str, zone: str | None, *, end_of_day: bool) -> str:
+    """A time by the clock of the zone (None: of the machine), as 2027-01-31T02:00:00."""
+    plain = _WALL_TIME.fullmatch(text.strip())
+    if plain:
+        clock = plain[2] or ("23:59:59" if end_of_day else "00:00:00")
+        wall = f"{plain[1]}T{clock.zfill(8 if clock.count(':') == 2 else 5)}"
+        try:
+            return datetime.fromisoformat(wall).isoformat()
+        except ValueError:
+            raise BadInput(f"{visible(text)} is not a point in time") from None
+    from zoneinfo import ZoneInfo
+
+    from lsh_systemd import analyze
+    from lsh_systemd.zones import check_zone
+
+    if zone:
+        check_zone(zone)
+    moment = analyze.parse_timestamp(text, zone=zone).astimezone(ZoneInfo(zone or analyze.local_zone()))
+    return moment.replace(tzinfo=None, microsecond=0).isoformat()
+
+
+def _exception(text: str) -> str:
+    """Days stay as they are; what looks like a file becomes an absolute path."""
+    return _absolute(text) if text.endswith(".ics") or text.startswith(("/", "./", "../")) else text
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -148,8 +148,8 @@ def asked(job: Job) -> dict[str, Any]:
         "IOWeight": weight,
         "OOMScoreAdjust": -100 * (job.priority - 5) if job.priority != 5 else None,
     }
-    if job.every:
-        usec = round(job.every.total_seconds() * 1e6)
+    if job.interval:
+        usec = round(job.interval.total_seconds() * 1e6)
         expected |= {
             "Unit": job.unit,
             "RandomizedDelayUSec": round(job.jitter.total_seconds() * 1e6) if job.jitter else 0,

@@ -264,7 +264,7 @@ def test_all_crontabs_of_the_machine(lsh: Lsh) -> None:
         assert len(told["backups"]) == 3
         tool, night = definition(lsh, "tool"), definition(lsh, "night-job")
         assert (tool["run_as"], tool["env"]["PATH"]) == ("nobody", "/opt/bin")
-        assert (night["schedule"], night["persistent"], night["jitter"]) == (["@daily"], True, "5min")
+        assert (night["schedule"], night["catch_up"], night["jitter"]) == (["@daily"], "once", "5min")
         assert lsh.machine.read("/etc/anacrontab").splitlines()[1] == "30\t5\tother\ttrue"
         # nobody's home is not there: cron would run the job all the same
         assert tool["working_dir"] == "/"

@@ -327,7 +327,7 @@ def test_the_scope_decides_who_runs_it() -> None:
 def test_anacron_makes_up_for_what_was_missed() -> None:
     entry = read(ANACRONTAB, Form.ANACRON).entries[1]
     job = cronjobs.job_from(entry, name="x", form=Form.ANACRON, scope=Scope.SYSTEM, account=ROOT)
-    assert (job.schedule, job.persistent, job.jitter) == (("@weekly",), True, timedelta(minutes=10))
+    assert (job.schedule, job.catch_up, job.jitter) == (("@weekly",), "once", timedelta(minutes=10))
     assert job.env == {"SHELL": "/bin/sh", "HOME": "/root", "LOGNAME": "root"}
     assert read(ANACRONTAB, Form.ANACRON).entries[2].command.endswith("100% /etc/cron.monthly")
 
