@@ -39,11 +39,11 @@ class Collector:
         store: Store,
         known: Callable[[str], bool],
         trusted: Callable[[str, int], bool],
-        was_scheduled: Callable[[str, list[Run], Run | None], list[bool]],
+        triggers: Callable[[str, list[Run], Run | None], list[str]],
         output_limit: int,
     ) -> None:
         self._journal, self._store, self._output_limit = journal, store, output_limit
-        self._known, self._trusted, self._was_scheduled = known, trusted, was_scheduled
+        self._known, self._trusted, self._triggers = known, trusted, triggers
         self.settling = False
 
     def collect(self) -> int:
@@ -101,7 +101,7 @@ class Collector:
         return cursor, True
 
     def _with_trigger(self, runs: list[Run]) -> list[Run]:
-        """Settle what started those runs whose environment could not tell: their timer, or somebody by hand."""
+        """Settle what started those runs whose environment could not tell."""
         sure = {run.id: run for run in runs}
         by_unit: dict[str, list[Run]] = defaultdict(list)
         for run in runs:
@@ -111,9 +111,9 @@ class Collector:
             if not unsure:
                 continue
             before = self._store.last_of_unit(unit, before_usec=group[0].started_usec)
-            for run, scheduled in zip(group, self._was_scheduled(unit, group, before), strict=True):
+            for run, trigger in zip(group, self._triggers(unit, group, before), strict=True):
                 if run.trigger == UNSURE:
-                    sure[run.id] = replace(run, trigger="timer" if scheduled else "manual")
+                    sure[run.id] = replace(run, trigger=trigger)
         return list(sure.values())
 
     def _with_output(self, runs: list[Run]) -> list[Run]:

@@ -15,7 +15,9 @@ from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.manager import SERVICE, UNIT, Manager, ManagerError
-from lsh_systemd.scope import Scope, timer_stamp_dir
+from lsh_systemd.run import rfc3339
+from lsh_systemd.scope import Scope, due_dir
+from lsh_systemd.stamps import Stamps
 from lsh_systemd.text import visible
 from lsh_systemd.unitdir import UnitDir
 
@@ -36,6 +38,7 @@ class Control:
 
     def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal) -> None:
         self.scope, self.manager, self.jobs, self.journal = scope, manager, jobs, journal
+        self.stamps = Stamps(scope)
 
     def render(self, job: Job, *, once: bool = False) -> dict[str, str]:
         """The unit files that the job would get. Raises BadInput for what systemd or this machine would not take."""
@@ -59,7 +62,8 @@ class Control:
             self._check_free(job)
             stale = any(self.manager.is_loaded(name) for name in (job.unit, job.timer))
             with self._undone_on_failure(folder, job):
-                self._forget_stamp(job.timer)
+                self.stamps.forget(job.timer)
+                self._restamp(job)
                 folder.write(files)
                 if stale:  # the last run of a removed job of this name still goes on
                     self.manager.reload()
@@ -112,7 +116,7 @@ class Control:
             with self._undone_on_failure(found.dir, job):
                 found.dir.write(files)
                 self._check_loaded(job)
-                self._move_stamp(found.timer, job.timer)
+                self.stamps.move(found.timer, job.timer)
                 if found.pair.enabled:
                     found.dir.enable(job.timer)
                 if was_active:
@@ -124,7 +128,7 @@ class Control:
         """End the job's schedule and delete its unit files. A run in progress goes on to its end."""
         with found.dir.locked():
             self._take_away(found)
-            self._forget_stamp(found.timer)
+            self.stamps.forget(found.timer)
 
     def enable(self, found: Found) -> int | None:
         """Let the schedule count, now and after a reboot; the next elapse. What was missed meanwhile stays missed."""
@@ -132,7 +136,7 @@ class Control:
         if not job.has_timer:
             raise BadInput(f"{found.id} has no schedule", hint=f"lshctl set {found.id} --schedule …")
         with found.dir.locked():
-            self._renew_stamp(found.timer)
+            self._restamp(job)
             found.dir.enable(found.timer)
             self._start_timer(job)
         return self.next_elapse(found.timer)
@@ -143,14 +147,19 @@ class Control:
             found.dir.disable(found.timer)  # first: on a read-only file system nothing is changed
             self._stop_timer(found.timer)
 
-    def start(self, found: Found, *, trigger: str = "manual") -> str:
-        """Start the job now, without waiting for its end; the run's id. One that runs already is not started again."""
+    def start(self, found: Found, *, trigger: str = "manual", due_usec: int | None = None) -> str:
+        """Start the job now, without waiting for its end; the run's id. One that runs already is not started again.
+
+        ``due_usec``: the scheduled time that the run makes up for; a job that catches up on all is told of it.
+        """
         self.manager.pin(found.service)
         before = self._invocation_id(found.service)
         if self.is_running(found):
             return before
+        if due_usec is not None and found.valid_job.catch_up == "all":
+            self._tell_due(found.id, due_usec)
         self.manager.start(found.service)
-        return self._begun(found.service, before, trigger)
+        return self._begun(found.service, before, trigger, due_usec)
 
     def restart(self, found: Found, *, trigger: str = "manual") -> str:
         """End the run in progress, where there is one, and start the job; the new run's id."""
@@ -185,8 +194,9 @@ class Control:
         else:
             forgotten = False
         try:
-            if timer_changed:
-                self._renew_stamp(found.timer)
+            # A timer that was only rendered anew has still to make up for what it had missed.
+            if timer_changed and (job != found.job or job.persistent):
+                self._restamp(job)
             self._put_in_place(found, job, files, reload=not forgotten)
             self._check_loaded(job)
             if job.has_timer and (was_active or found.pair.enabled or not found.pair.timer):
@@ -279,7 +289,7 @@ class Control:
     def _invocation_id(self, service: str) -> str:
         return bytes(self.manager.get(service, UNIT, "InvocationID")).hex()
 
-    def _begun(self, service: str, before: str, trigger: str) -> str:
+    def _begun(self, service: str, before: str, trigger: str, due_usec: int | None = None) -> str:
         """The id of the run that was asked for, marked with what asked.
 
         systemd gives a run its id when it takes the start from its queue, a moment after the call.
@@ -291,25 +301,24 @@ class Control:
                 raise ManagerError(f"systemd did not start {service} ({result})", hint=f"systemctl status {service}")
             time.sleep(pause)
             pause = min(pause * 2, 0.1)
-        self.journal.mark(now, service, trigger)
+        self.journal.mark(now, service, trigger, due_usec=due_usec)
         return now
 
-    def _stamp(self, timer: str) -> Path:
-        return timer_stamp_dir(self.scope) / f"stamp-{timer}"
+    def _tell_due(self, job_id: str, due_usec: int) -> None:
+        """Write what the unit reads as an EnvironmentFile=, and removes at the end of the run."""
+        folder = due_dir(self.scope)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            (folder / job_id).write_text(f"LSH_SCHEDULED_AT={rfc3339(due_usec)}\n")
+        except OSError as error:
+            raise LshError(f"cannot write {folder / job_id}: {error.strerror}") from None
 
-    def _forget_stamp(self, timer: str) -> None:
-        """A new job of the same name must not inherit when the old one ran last."""
-        with contextlib.suppress(OSError):
-            self._stamp(timer).unlink()
-
-    def _renew_stamp(self, timer: str) -> None:
-        """A timer with Persistent= that has changed or rested must not make up for times that were never its own."""
-        with contextlib.suppress(OSError):
-            os.utime(self._stamp(timer))
-
-    def _move_stamp(self, old: str, new: str) -> None:
-        with contextlib.suppress(OSError):
-            self._stamp(old).rename(self._stamp(new))
+    def _restamp(self, job: Job) -> None:
+        """What was missed until now is not to be made up for."""
+        if job.caught_up_by_us:
+            self.stamps.make(job.timer)
+        else:
+            self.stamps.renew(job.timer)
 
 
 def recorder() -> str:

@@ -13,6 +13,8 @@ from lsh_systemd.unitdir import UnitDir
 AGENT = "lsh-agent.service"
 # Renders schedules anew that a change of the time zone, of its rules or of the year has made stale.
 REFRESH_TIMER = "lsh-refresh.timer"
+# Makes up for missed times after boot, for jobs that systemd's Persistent= does not suffice for.
+CATCH_UP = "lsh-catch-up.service"
 _FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _MARK = "# Written by lshctl agent enable; lshctl agent disable removes it.\n"
@@ -20,17 +22,33 @@ _MARK = "# Written by lshctl agent enable; lshctl agent disable removes it.\n"
 
 def enable(manager: Manager) -> str:
     """Have the agent and the refresh timer run, now and after a reboot; the ActiveState that the agent has reached."""
-    scope = manager.scope
-    folder = UnitDir(unit_dir(scope))
+    folder = UnitDir(unit_dir(manager.scope))
     with folder.locked():
-        if not any((path / AGENT).exists() for path in manager.unit_path):
-            folder.write({name: _text(name, scope) for name in _FILES})
-            if any(map(manager.is_loaded, _FILES)):
-                manager.reload()
-        for name, wants in _wanted(scope).items():
+        _install(manager, folder, _FILES)
+        for name, wants in _wanted(manager.scope).items():
             folder.want(name, wants)
             manager.restart(name)
     return manager.wait(AGENT, {"active", "failed"}, seconds=30)
+
+
+def want_catch_up(manager: Manager) -> None:
+    """Have what was missed made up for after each boot. Nothing to do where that is so already."""
+    folder = UnitDir(unit_dir(manager.scope))
+    wants = _boot_target(manager.scope)
+    if (folder.path / wants / CATCH_UP).is_symlink():
+        return
+    with folder.locked():
+        _install(manager, folder, (CATCH_UP,))
+        folder.want(CATCH_UP, wants)
+
+
+def _install(manager: Manager, folder: UnitDir, names: tuple[str, ...]) -> None:
+    """Write the units unless a package has brought them."""
+    if any((path / names[0]).exists() for path in manager.unit_path):
+        return
+    folder.write({name: _text(name, manager.scope) for name in names})
+    if any(map(manager.is_loaded, names)):
+        manager.reload()
 
 
 def disable(manager: Manager) -> None:
@@ -48,8 +66,11 @@ def disable(manager: Manager) -> None:
 
 def _wanted(scope: Scope) -> dict[str, str]:
     """What starts at boot, and the target whose .wants folder says so."""
-    agents_target = "multi-user.target.wants" if scope is Scope.SYSTEM else "default.target.wants"
-    return {AGENT: agents_target, REFRESH_TIMER: "timers.target.wants"}
+    return {AGENT: _boot_target(scope), REFRESH_TIMER: "timers.target.wants"}
+
+
+def _boot_target(scope: Scope) -> str:
+    return "multi-user.target.wants" if scope is Scope.SYSTEM else "default.target.wants"
 
 
 def _text(name: str, scope: Scope) -> str:

@@ -12,23 +12,36 @@ from lsh_systemd.run import Run
 _LATENCY_USEC = 2_000_000
 
 
-def were_scheduled(found: Found | None, runs: Sequence[Run], before: Run | None) -> list[bool]:
-    """For each run of a unit, in their order: does its start fall on an instant of the timer's schedule?
+def triggers(found: Found | None, runs: Sequence[Run], before: Run | None) -> list[str]:
+    """For each run of a unit, in their order: "timer" where its start falls on an instant of the timer's schedule,
+    "catch-up" where Persistent= made up for one that was missed while the machine was off, else "manual".
 
     ``before`` is the unit's run before these. An instant that comes while the job still runs is not lost: systemd
     starts the job again at the end of that run. Of a job that is no longer there, the schedule is taken for the cause.
     """
     if found is None or found.job is None:
-        return [True] * len(runs)
+        return ["timer"] * len(runs)
     if not found.job.has_timer:
-        return [False] * len(runs)
+        return ["manual"] * len(runs)
     pairs = list(zip(runs, [before, *runs], strict=False))
     if found.job.interval:
-        return [_is_due(found.job, run, earlier) for run, earlier in pairs]
+        return ["timer" if _is_due(found.job, run, earlier) else "manual" for run, earlier in pairs]
     lines = unit.on_calendar(found.pair.timer)
     if not lines:
-        return [True] * len(runs)  # a path, or the boot: a schedule that cannot be reckoned up
-    return _have_instants(lines, [_window(found.job, run, earlier) for run, earlier in pairs])
+        return ["timer"] * len(runs)  # a path, or the boot: a schedule that cannot be reckoned up
+    on_time = _have_instants(lines, [_window(found.job, run, earlier) for run, earlier in pairs])
+    return [
+        "timer" if due else "catch-up" if found.job.persistent and _makes_up(found, lines, run, earlier) else "manual"
+        for due, (run, earlier) in zip(on_time, pairs, strict=True)
+    ]
+
+
+def _makes_up(found: Found, lines: Sequence[str], run: Run, earlier: Run | None) -> bool:
+    """Whether this is the first run of a boot, and an instant was missed since the run before (or the job came)."""
+    if not run.started_usec or (earlier and earlier.boot_id == run.boot_id):
+        return False
+    since = earlier.started_usec + _LATENCY_USEC if earlier and earlier.started_usec else found.written_usec()
+    return since < run.started_usec and _have_instants(lines, [(since, run.started_usec)])[0]
 
 
 def _window(job: Job, run: Run, earlier: Run | None) -> tuple[int, int]:

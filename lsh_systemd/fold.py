@@ -174,7 +174,7 @@ class Fold:
         unit, trigger = self._signed(entry), entry.get("LSH_TRIGGER", "")
         run = self._latest(unit) if unit else None
         if run and run.id == entry.get("LSH_INVOCATION_ID") and trigger in _TRIGGERS:
-            self._put(replace(run, trigger=trigger))
+            self._put(replace(run, trigger=trigger, due_usec=_number(entry.get("LSH_DUE"))))
 
     def _signed(self, entry: Entry) -> str | None:
         """The unit that an entry of ours is about; None where it is malformed or its sender is not to be believed."""

@@ -28,7 +28,7 @@ from lsh_systemd.zones import check_zone
 PREFIX = "lsh-"
 LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
-RESERVED_IDS = frozenset({"agent", "api", "alert", "collect", "prune", "record", "refresh", "sync"})
+RESERVED_IDS = frozenset({"agent", "api", "alert", "catch-up", "collect", "prune", "record", "refresh", "sync"})
 NEUTRAL_PRIORITY = 5
 DEFAULT_SHELL = "/bin/sh"
 
@@ -125,8 +125,13 @@ class Job:
 
     @property
     def persistent(self) -> bool:
-        """Whether systemd's Persistent= makes up for missed times; else catchup does."""
+        """Whether systemd's Persistent= makes up for missed times."""
         return self.catch_up == "once" and self.catch_up_spread is None
+
+    @property
+    def caught_up_by_us(self) -> bool:
+        """Whether lsh-catch-up.service makes up for missed times."""
+        return self.catch_up != "none" and not self.persistent
 
     @property
     def command_line(self) -> str:

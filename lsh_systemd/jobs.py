@@ -52,6 +52,13 @@ class Found:
             )
         return self.job
 
+    def written_usec(self) -> int:
+        """When the service file was last written (µs since 1970); 0 where it is gone."""
+        try:
+            return (self.dir.path / self.service).stat().st_mtime_ns // 1000
+        except OSError:
+            return 0
+
     def drop_ins(self) -> list[Path]:
         """The administrator's own additions, which we never touch."""
         folders = (self.dir.path / f"{name}.d" for name in (self.service, self.timer))

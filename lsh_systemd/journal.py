@@ -114,8 +114,8 @@ class Journal:
                 return
             yield _entry(reader, realtime), reader._get("MESSAGE")
 
-    def mark(self, run_id: str, unit: str, trigger: str) -> None:
-        """Note in the journal what started the run: systemd does not tell."""
+    def mark(self, run_id: str, unit: str, trigger: str, *, due_usec: int | None = None) -> None:
+        """Note in the journal what started the run, and for which scheduled time: systemd does not tell."""
         from systemd import journal
 
         with contextlib.suppress(OSError):  # no journald: then the run goes on without
@@ -128,6 +128,7 @@ class Journal:
                 LSH_UNIT=unit,
                 LSH_INVOCATION_ID=run_id,
                 LSH_TRIGGER=trigger,
+                **({} if due_usec is None else {"LSH_DUE": str(due_usec)}),
             )
 
     def has_open_stream(self, run: Run) -> bool | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from lsh_systemd import config
 from lsh_systemd.collector import Collector
 from lsh_systemd.control import is_believed
-from lsh_systemd.elapses import were_scheduled
+from lsh_systemd.elapses import triggers
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.journal import Journal
@@ -37,7 +37,7 @@ def collector(scope: Scope, store: Store, jobs: Jobs) -> Collector:
         store=store,
         known=known,
         trusted=trusted,
-        was_scheduled=lambda unit, runs, before: were_scheduled(jobs.find(id_of_unit(unit)), runs, before),
+        triggers=lambda unit, runs, before: triggers(jobs.find(id_of_unit(unit)), runs, before),
         output_limit=config.load(scope).output_bytes,
     )
 

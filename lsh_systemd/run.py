@@ -8,7 +8,8 @@ What tells of a run, the most trusted first:
    LSH_TRIGGER_USEC, LSH_CPU_USEC, LSH_MEMORY_PEAK, LSH_IO_READ, LSH_IO_WRITTEN (bytes) and LSH_PID. A field whose
    value is not known is empty.
    Where it does not come from root (a job of the machine with --run-as), only its measurements count.
-2. The mark that ``lshctl start`` leaves (MESSAGE_ID ``MARK``): LSH_SCOPE, LSH_UNIT, LSH_INVOCATION_ID, LSH_TRIGGER.
+2. The mark that ``lshctl start`` leaves (MESSAGE_ID ``MARK``): LSH_SCOPE, LSH_UNIT, LSH_INVOCATION_ID, LSH_TRIGGER
+   and, of a catch-up run, LSH_DUE: the scheduled time that it makes up for, in µs since 1970.
 3. systemd's own messages (sd-messages.h): "starting" for a run that goes on or died with the machine; "failure
    result" and "finished", which follow the record: they tell the end where it could not be written (a missing
    EnvironmentFile=, no logger), and theirs is the last word on success or failure, as a job's variables can overlay
@@ -65,6 +66,7 @@ class Run:
     pid: int | None = None
     output: bytes = b""
     output_bytes: int = 0
+    due_usec: int | None = None
 
     @property
     def running(self) -> bool:
@@ -78,6 +80,7 @@ class Run:
             "host": self.host,
             "trigger": self.trigger,
             "attempt": self.attempt,
+            "due_at": rfc3339(self.due_usec),
             "started_at": rfc3339(self.started_usec),
             "ended_at": rfc3339(self.ended_usec),
             "duration_seconds": None if self.duration_usec is None else self.duration_usec / 1e6,

@@ -34,6 +34,11 @@ def state_dir(scope: Scope) -> Path:
     return Path("/var/lib/lsh") if scope is Scope.SYSTEM else _home("XDG_STATE_HOME", ".local/state") / "lsh"
 
 
+def due_dir(scope: Scope) -> Path:
+    """Where a catch-up run finds the scheduled time that it makes up for: %t/lsh/due in the unit."""
+    return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/due"
+
+
 def runtime_dir() -> Path:
     """The caller's $XDG_RUNTIME_DIR, or where systemd puts it."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")

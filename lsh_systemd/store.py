@@ -9,7 +9,9 @@ from pathlib import Path
 from lsh_systemd.errors import LshError
 from lsh_systemd.run import Run
 
-SCHEMA_VERSION = 1
+# Each takes a store from the version before to its own: 1.sql makes a new one.
+_MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA_VERSION = 2
 # How long a writer waits for another one. Collecting a large backlog holds the lock for some seconds.
 _BUSY_SECONDS = 60.0
 _COLUMNS = [field.name for field in fields(Run)]
@@ -47,13 +49,17 @@ class Store:
             raise LshError(
                 f"the store {self.path} was written by a newer lsh-systemd (schema {version})", hint="upgrade this one"
             )
-        if version == 0:
-            with self.transaction():
-                # Another process may have been quicker.
-                if self._db.execute("PRAGMA user_version").fetchone() == (0,):
-                    for statement in (Path(__file__).parent / "schema.sql").read_text().split(";\n"):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if version < SCHEMA_VERSION:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        with self.transaction():
+            # Asked again: another process may have been quicker.
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            for number in range(version + 1, SCHEMA_VERSION + 1):
+                for statement in (_MIGRATIONS / f"{number}.sql").read_text().split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {number}")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "import": "importing",
     "export": "importing",
     "refresh": "refresh",
+    "catch-up": "catchup",
     "explain": "explain",
     "doctor": "doctor",
     "agent": "agent",
@@ -55,6 +56,7 @@ _SUMMARIES = {
     "import": "Import jobs from elsewhere.",
     "export": "Write jobs in another form.",
     "refresh": "Render schedules anew that a new time zone, new zone rules or a new year have made stale.",
+    "catch-up": "Make up for times missed while the machine was off.",
     "explain": "Explain a cron expression: in words, as OnCalendar, and its next instants.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
@@ -69,7 +71,7 @@ class _Lazy(OneLineErrors, click.Group):
         if name not in _COMMANDS:
             return None
         module = importlib.import_module(f"lsh_systemd.cli.{_COMMANDS[name]}")
-        command = getattr(module, f"{name}_command")
+        command = getattr(module, f"{name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

@@ -19,7 +19,7 @@ FLOORS = {
     0: "__init__ errors",
     1: "calendar_text cron cronjobs crontab dated describe fold instants job jobfile run schedule scope span spec "
     "stats surprises text timetable unit zones",
-    2: "analyze config crontabs ics journal manager notify remote store unitdir vault",
+    2: "analyze config crontabs ics journal manager notify remote stamps store unitdir vault",
     3: "catchup collector control daemons doctor elapses importer jobs ledger limits once refresh report status sync",
     4: "agent api cli lsh",
 }

@@ -110,9 +110,9 @@ def test_exceptions_around_every_change_of_the_clock(
             start, end = window.change.wall
             steps = range(0, int((end - start).total_seconds()), 60)
             swallowed = [start + timedelta(seconds=step) for step in steps]
-            if made_up in wanted and not cron.match(end):
-                if not any(cron.match(wall) and not excepted(wall) for wall in swallowed):
-                    wanted.remove(made_up)
+            made_up_for = any(cron.match(wall) and not excepted(wall) for wall in swallowed)
+            if made_up in wanted and not cron.match(end) and not made_up_for:
+                wanted.remove(made_up)
         known = limits.known(limited, now=ZONES[zone], local_zone=zone)
         found = unit.calendar_lines(limited, now=ZONES[zone], local_zone=zone, known=known)
         assert union(found, window, len(wanted) + 4) == wanted, (expression, window.change, found)
@@ -121,8 +121,8 @@ def test_exceptions_around_every_change_of_the_clock(
 @pytest.mark.parametrize(
     ("plain", "instants"),
     [
-        ({"every": "2w", "anchor": "2027-01-04T09:00:00"}, ["2027-01-04 09:00", "2027-01-18 09:00", "2027-02-01 09:00"]),
-        ({"every": "10d", "anchor": "2026-11-02T06:30:00"}, ["2026-11-22 06:30", "2026-12-02 06:30", "2026-12-12 06:30"]),
+        ({"every": "2w", "anchor": "2027-01-04T09:00:00"}, ["2027-01-04 09:00", "2027-01-18 09:00"]),
+        ({"every": "10d", "anchor": "2026-11-02T06:30:00"}, ["2026-11-22 06:30", "2026-12-02 06:30"]),
         ({"every": "1 day", "anchor": "2020-01-01T00:00:00"}, ["2026-11-23 00:00", "2026-11-24 00:00"]),
         (
             {"every": "1 month", "anchor": "2026-10-31T08:00:00"},
@@ -223,7 +223,7 @@ def test_events_of_a_calendar_file(tmp_path: Path, zone: str) -> None:
     ("text", "message"),
     [
         ("", "is not a calendar file"),
-        ("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nDTSTART:nonsense\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n", "is not a calendar file"),
+        (ICS.replace("20251225", "nonsense"), "is not a calendar file"),
         (ICS.replace("FREQ=YEARLY", "FREQ=SECONDLY"), "every second or minute"),
         (None, "No such file"),
     ],

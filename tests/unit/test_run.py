@@ -81,6 +81,7 @@ def test_a_record_alone_makes_a_whole_run() -> None:
         "host": "host",
         "trigger": "manual",
         "attempt": 1,
+        "due_at": None,
         "started_at": "1970-01-01T00:00:05.250000Z",
         "ended_at": "1970-01-01T00:00:07.000000Z",
         "duration_seconds": 1.75,
