@@ -1,7 +1,7 @@
 # `make help` shows what there is. Everything lands in .venv and .cache; nothing outside but the Debian packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt bench roots clean
+.PHONY: help setup demo test torture lint fmt bench roots clean
 
 PYTHON := .venv/bin/python
 # The booted machines need root; a person without it has sudo.
@@ -23,6 +23,12 @@ demo: setup ## see it work: real jobs on a real systemd, in a throw-away machine
 test: setup roots ## unit tests, then system tests on booted machines (systemd 252 and the newest)
 	$(PYTHON) -m pytest tests/unit
 	$(AS_ROOT) $(PYTHON) -m pytest tests/system -n 2 --dist loadgroup
+
+SECONDS := 600
+SEED :=
+torture: setup ## compare random schedules with cron for SECONDS=600; SEED=N repeats what failed
+	LSH_TORTURE_SECONDS='$(SECONDS)' LSH_TORTURE_SEED='$(SEED)' \
+	    $(PYTHON) -m pytest tests/unit/test_cron_instants.py -k test_torture --capture=no --quiet
 
 lint: setup ## ruff, mypy, shellcheck
 	@packaging/dev/lint

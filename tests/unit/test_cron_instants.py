@@ -1,10 +1,11 @@
 """A timer's OnCalendar= lines elapse, on the real systemd, at exactly the instants at which Debian cron starts the job.
 
 ``cronsim`` says when that is; where it errs, the rule by its definition decides (``by_definition``). The fixed part
-goes through every change of the clock of five years in all kinds of zones. LSH_TORTURE_SECONDS=600 goes on with random
-expressions for that long. A failure is reported as the smallest expression that still fails.
+goes through every change of the clock of five years in all kinds of zones. `make torture SECONDS=600` goes on with
+random expressions for that long. A failure is reported as the smallest expression that still fails.
 """
 
+import itertools
 import os
 import random
 import re
@@ -367,13 +368,18 @@ def test_dates(text: str) -> None:
 if "LSH_TORTURE_SECONDS" in os.environ:
 
     def test_torture() -> None:
-        seed = int(os.environ.get("LSH_TORTURE_SEED", time.time_ns()))
-        rng = random.Random(seed)
+        """Each round has a seed of its own, so that a failure can be repeated at once."""
+        first = int(os.environ.get("LSH_TORTURE_SEED") or time.time_ns() // 1000)
+        print(f"\nrandom expressions from seed {first} on", flush=True)
         around = [window for zone in ZONES for window in windows(zone)]
-        end, checked = time.monotonic() + float(os.environ["LSH_TORTURE_SECONDS"]), 0
-        while time.monotonic() < end:
+        began, checked = time.monotonic(), 0
+        for seed in itertools.count(first):
+            rng = random.Random(seed)
             window = rng.choice(around)
             for wrong in differences([expression(rng, window) for _ in range(20)], window):
-                pytest.fail(f"{shrink(wrong, window)} (LSH_TORTURE_SEED={seed}, after {checked})")
+                again = f"make torture SECONDS=1 SEED={seed}"
+                pytest.fail(f"{shrink(wrong, window)}\nFound as {wrong!r}. Again: {again}", pytrace=False)
             checked += 20
-        print(f"{checked} expressions, seed {seed}")
+            if time.monotonic() - began > float(os.environ["LSH_TORTURE_SECONDS"]):
+                break
+        print(f"{checked} expressions as cron has them, to seed {seed}")
