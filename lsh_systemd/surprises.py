@@ -1,5 +1,6 @@
 """Warnings about what in a cron expression usually surprises the one who wrote it."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
@@ -18,6 +19,13 @@ def warnings(cron: Cron, zone: str | None, now: datetime) -> list[str]:
     """What to know before relying on this expression, a sentence each. ``zone`` None: no word about clock changes."""
     found = [*_steps(cron), *_both_days(cron), *_short_months(cron), *_rare(cron, zone or "UTC", now)]
     return found if zone is None else [*found, *_clock_changes(cron, zone, now)]
+
+
+def hashed(cron: Cron) -> list[str]:
+    """What to know where H was hashed without a job's name."""
+    if not re.search(r"(^|[ ,])H($|[ ,/(])", cron.expression, re.IGNORECASE):
+        return []
+    return ["H comes from the name of the job, and here there is none: --name NAME tells the times of that job"]
 
 
 def _steps(cron: Cron) -> Iterator[str]:

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -56,6 +55,18 @@ class UnitDir:
             return []
         except OSError as error:
             raise _refused("read", self.path, error) from None
+
+    def enabled_timers(self, prefix: str) -> list[str]:
+        """The names of all timers beginning with ``prefix`` that are started at boot, sorted."""
+        try:
+            with os.scandir(self.path / _WANTS) as entries:
+                return sorted(
+                    each.name for each in entries if each.name.startswith(prefix) and each.name.endswith(".timer")
+                )
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _refused("read", self.path / _WANTS, error) from None
 
     def read(self, service: str, timer: str) -> UnitPair | None:
         """The pair of files, or None where there is no such service file."""
@@ -135,7 +146,7 @@ class UnitDir:
                 if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
                     return None
                 # Whatever bytes a hand edit left: they must come back out as they were.
-                return file.read(_LARGEST_FILE).decode("utf-8", "surrogateescape")
+                return file.read(status.st_size).decode("utf-8", "surrogateescape")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -143,6 +154,8 @@ class UnitDir:
 
     def _stage(self, name: str, text: str) -> Path:
         """A finished, synced copy beside the place where the file will be."""
+        import tempfile  # only those who write pay for it
+
         descriptor, path = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=self.path)
         try:
             with os.fdopen(descriptor, "wb") as file:
