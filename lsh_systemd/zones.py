@@ -91,7 +91,7 @@ def transitions(zone: str, first_year: int, last_year: int) -> tuple[Transition,
     found = []
     # A day's step suffices: no zone has changed its offset twice within a day.
     at = datetime(first_year, 1, 1, tzinfo=UTC)
-    end = datetime(last_year + 1, 1, 1, tzinfo=UTC)
+    end = datetime(min(last_year, 9998) + 1, 1, 1, tzinfo=UTC)  # Python knows no year 10000
     offset = utc_offset(zone, at)
     while at < end:
         following = at + timedelta(days=1)

@@ -174,3 +174,10 @@ def test_the_way_out(units: UnitDir, text: str, way: str) -> None:
 def test_no_units_at_all(explain: Explain, tmp_path: Path) -> None:
     assert "Every minute" in explain("* * * * *")
     assert "Every minute" in explain("* * * * *", XDG_CONFIG_HOME="/dev/null", XDG_RUNTIME_DIR="/dev/null")
+
+
+@pytest.mark.parametrize("start", ["9990-01-01T00:00:00Z", "9996-06-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Pacific/Auckland"])
+def test_the_end_of_time(explain: Explain, zone: str, start: str) -> None:
+    assert "Every 15 minutes" in explain("*/15 * * * *", "--tz", zone, "--from", start)
+    assert "At 02:30 every day" in explain("30 2 * * *", "--tz", zone, "--from", start)
