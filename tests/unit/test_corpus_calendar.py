@@ -65,7 +65,7 @@ def by_us(row: Row) -> str:
     """The same through our own door: the checks of the job, then those of systemd, then the instants that we read."""
     try:
         job = from_plain({"name": "x", "command": "true", "calendar": [row.expression]})
-        analyze.check_calendar(unit.calendar_specs(job))
+        analyze.normalized(unit.calendar_specs(job))
     except BadInput:
         return "refused"
     if row.after == "-" or not _names_its_zone(row.expression):  # our reader's local zone is the machine's
