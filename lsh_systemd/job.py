@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from lsh_systemd import cron
+from lsh_systemd import bounds, credentials, cron, hooks, queueing, retry, sandbox
+from lsh_systemd.bounds import NEUTRAL_PRIORITY
 from lsh_systemd.errors import BadInput
-from lsh_systemd.span import Months
+from lsh_systemd.span import Months, check_span
 from lsh_systemd.text import (
     check_argument,
     check_encodable,
@@ -29,7 +30,6 @@ PREFIX = "lsh-"
 LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
 RESERVED_IDS = frozenset({"agent", "api", "alert", "catch-up", "collect", "prune", "record", "refresh", "sync"})
-NEUTRAL_PRIORITY = 5
 DEFAULT_SHELL = "/bin/sh"
 
 # The letters of systemd's calendar grammar (systemd.time(7)) and no others: neither a specifier nor a new line.
@@ -42,7 +42,6 @@ EXCEPTION_HINT = (
     "write days as in OnCalendar=, and perhaps a time: 'Sat,Sun', '*-12-24..31', 'Mon 09:00-17:00'; or a .ics file"
 )
 CATCH_UP = ("none", "once", "all")
-_LONGEST = timedelta(days=36500)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +82,44 @@ class Job:
     working_dir: str | None = None
     run_as: str | None = None
     timeout: timedelta | None = None
+    grace: timedelta | None = None
+    stuck_after: timedelta | None = None
+    # retry: how often and when to try again
+    retries: int = 0
+    retry_delay: timedelta = timedelta(seconds=1)
+    retry_max_delay: timedelta = timedelta(seconds=30)
+    retry_on: tuple[str, ...] = ()
+    no_retry_exit: tuple[int, ...] = ()
+    # queue: what happens when it is due while it, or too much else, runs
+    overlap: str = "queue"
+    groups: tuple[str, ...] = ()
+    # bounds: what it may use
     priority: int = NEUTRAL_PRIORITY
     nice: int | None = None
+    memory_high: int | None = None
     memory_max: int | None = None
+    swap_max: int | None = None
     cpu_quota: int | None = None
+    cpu_weight: int | None = None
+    io_weight: int | None = None
+    io_max: tuple[str, ...] = ()
+    tasks_max: int | None = None
+    file_size_max: int | None = None
+    open_files_max: int | None = None
+    # sandbox: what it may touch
+    sandbox: str = "none"
+    write_path: tuple[str, ...] = ()
+    network: str = "host"
+    dynamic_user: bool = False
+    secrets: tuple[str, ...] = ()
+    # hooks: what it waits for, and what follows
+    condition: str | None = None
+    after: tuple[str, ...] = ()
+    when_path: tuple[str, ...] = ()
+    when_socket: tuple[str, ...] = ()
+    on_success: tuple[str, ...] = ()
+    on_failure: tuple[str, ...] = ()
+    allow_dangerous: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "env", dict(self.env))
@@ -94,7 +127,12 @@ class Job:
         self._check_command()
         self._check_when()
         self._check_where()
-        self._check_bounds()
+        bounds.check(self)
+        retry.check(self)
+        queueing.check(self)
+        sandbox.check(self)
+        credentials.check(self)
+        hooks.check(self)
 
     @cached_property
     def id(self) -> str:
@@ -208,7 +246,7 @@ class Job:
             object.__setattr__(self, "at", self.at.astimezone(UTC))
         self._check_every()
         if self.jitter is not None:
-            _check_span("--jitter", self.jitter, least=timedelta(seconds=1))
+            check_span("--jitter", self.jitter, least=timedelta(seconds=1))
             if not self.has_timer:
                 raise BadInput("--jitter needs a schedule")
         self._check_limits()
@@ -220,11 +258,11 @@ class Job:
                 raise BadInput("--from needs --every", hint="--every '2 weeks' --from 2027-01-04")
             Anchored(self.anchor, self.every)
             if isinstance(self.every, timedelta):
-                _check_span("--every", self.every, least=timedelta(days=1))
+                check_span("--every", self.every, least=timedelta(days=1))
         elif isinstance(self.every, Months):
             raise BadInput("--every in months needs --from", hint="--every '3 months' --from 2027-01-31")
         elif self.every is not None:
-            _check_span("--every", self.every, least=timedelta(seconds=1))
+            check_span("--every", self.every, least=timedelta(seconds=1))
 
     def _check_limits(self) -> None:
         for moment in (self.anchor, self.not_before, self.not_after):
@@ -250,7 +288,7 @@ class Job:
                 "--catch-up and --persistent need --schedule, --calendar, --at or --from: nothing else has fixed times"
             )
         if self.catch_up_spread is not None:
-            _check_span("--catch-up-spread", self.catch_up_spread, least=timedelta(seconds=1))
+            check_span("--catch-up-spread", self.catch_up_spread, least=timedelta(seconds=1))
             if self.catch_up == "none":
                 raise BadInput("--catch-up-spread needs --catch-up once or all")
 
@@ -265,14 +303,6 @@ class Job:
         if self.run_as is not None:
             check_user(self.run_as)
 
-    def _check_bounds(self) -> None:
-        _check_number("priority", self.priority, 0, 10)
-        _check_number("nice", self.nice, -20, 19)
-        _check_number("memory limit", self.memory_max, 4096, 2**60)
-        _check_number("CPU quota", self.cpu_quota, 1, 1_000_000)
-        if self.timeout is not None:
-            _check_span("--timeout", self.timeout, least=timedelta(milliseconds=1))
-
 
 def job_id(name: str) -> str:
     """The slug of a name ("Daily Backup" → "daily-backup"); safe as a file's name, whatever the name was.
@@ -286,13 +316,3 @@ def job_id(name: str) -> str:
     if not name.strip():
         raise BadInput("the name is empty")
     return "job-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def _check_number(what: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not least <= value <= most:
-        raise BadInput(f"the {what} {value} is not between {least} and {most}")
-
-
-def _check_span(option: str, value: timedelta, *, least: timedelta) -> None:
-    if not least <= value <= _LONGEST:
-        raise BadInput(f"{option} must be between {least.total_seconds():g} s and 100 years")

@@ -12,6 +12,7 @@ from lsh_systemd.text import visible
 
 Plain = Any  # str, int, bool, list[str] or dict[str, str]
 
+_SIZES = frozenset({"memory_high", "memory_max", "swap_max", "file_size_max"})
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -97,7 +98,7 @@ def _to_plain_value(name: str, value: Any) -> Plain:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, tuple):
         return list(value)
-    if name == "memory_max":
+    if name in _SIZES:
         return format_size(value)
     return value
 
@@ -136,6 +137,10 @@ def _number(name: str, value: Plain) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadInput(f"{name} must be a whole number")
     return value
+
+
+def _numbers(name: str, value: Plain) -> tuple[int, ...]:
+    return tuple(_number(name, each) for each in (value if isinstance(value, list | tuple) else [value]))
 
 
 def _size(name: str, value: Plain) -> int:
@@ -201,8 +206,37 @@ _READERS: dict[str, Callable[[str, Plain], Any]] = {
     "working_dir": _text,
     "run_as": _text,
     "timeout": _span,
+    "grace": _span,
+    "stuck_after": _span,
+    "retries": _number,
+    "retry_delay": _span,
+    "retry_max_delay": _span,
+    "retry_on": _texts,
+    "no_retry_exit": _numbers,
+    "overlap": _text,
+    "groups": _texts,
     "priority": _number,
     "nice": _number,
+    "memory_high": _size,
     "memory_max": _size,
+    "swap_max": _size,
     "cpu_quota": _number,
+    "cpu_weight": _number,
+    "io_weight": _number,
+    "io_max": _texts,
+    "tasks_max": _number,
+    "file_size_max": _size,
+    "open_files_max": _number,
+    "sandbox": _text,
+    "write_path": _texts,
+    "network": _text,
+    "dynamic_user": _flag,
+    "secrets": _texts,
+    "condition": _text,
+    "after": _texts,
+    "when_path": _texts,
+    "when_socket": _texts,
+    "on_success": _texts,
+    "on_failure": _texts,
+    "allow_dangerous": _flag,
 }

@@ -22,6 +22,7 @@ _UNITS = {name: size for names, size in _MICROSECONDS.items() for name in names}
 _WRITTEN = ("d", "h", "min", "s", "ms", "us")  # not y, month, w: nobody counts on a month of 30.4375 days
 _PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)[ \t]*([A-Za-zµμ]+)[ \t]*")
 _MONTHS = re.compile(r"([0-9]{1,4})[ \t]*(?:(M|mo|months?)|(y|years?))")
+_LONGEST = timedelta(days=36500)
 _MAXIMUM = 2**63 - 1  # µs, 292,000 years: systemd takes no greater number, though it counts in 64 bits
 
 
@@ -70,3 +71,9 @@ def format_span(span: timedelta | Months) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts) or "0"
+
+
+def check_span(option: str, value: timedelta, *, least: timedelta) -> None:
+    """Raise BadInput for a span that is shorter than ``least`` or longer than 100 years."""
+    if not least <= value <= _LONGEST:
+        raise BadInput(f"{option} must be between {least.total_seconds():g} s and 100 years")

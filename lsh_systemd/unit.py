@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsh_systemd import cron, schedule
+from lsh_systemd import bounds, cron, schedule
 from lsh_systemd.errors import BadInput, LshError
-from lsh_systemd.job import NEUTRAL_PRIORITY, PREFIX, Job
+from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobfile import format_size, from_plain, to_plain
 from lsh_systemd.schedule import ScheduleOver
 from lsh_systemd.scope import Scope
@@ -90,7 +90,7 @@ def render(
         recorder=recorder,
         record_as_root=scope is Scope.SYSTEM and record_as_root(job),
         once=once,
-        weights=priority_directives(job),
+        weights=bounds.priority_directives(job),
         x_lsh=_x_lsh(job),
     )
     if max(map(len, service.encode().split(b"\n"))) >= _LONGEST_LINE:
@@ -185,18 +185,6 @@ def record_as_root(job: Job) -> bool:
     and systemd's own messages judge the run (see ``fold``).
     """
     return job.run_as is None
-
-
-def priority_directives(job: Job) -> dict[str, int]:
-    """What a priority means to the kernel: a tenth (0) to ten times (10) the usual share, nice and OOM score."""
-    step = job.priority - NEUTRAL_PRIORITY
-    if step == 0:
-        return {}
-    weight = round(100 * 10 ** (step / 5))
-    directives = {"CPUWeight": weight, "IOWeight": weight, "Nice": -2 * step, "OOMScoreAdjust": -100 * step}
-    if job.nice is not None:
-        del directives["Nice"]
-    return directives
 
 
 def exec_word(word: str) -> str:

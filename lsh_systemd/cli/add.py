@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
-from lsh_systemd.cli.options import GroupedCommand, command_from, job_options, plain_from
+from lsh_systemd.cli.option_table import GroupedCommand, job_options
+from lsh_systemd.cli.options import command_from, plain_from
 from lsh_systemd.cli.table import local_time, relative
 from lsh_systemd.jobfile import from_plain
 from lsh_systemd.text import escape_controls

@@ -7,7 +7,8 @@ import click
 
 from lsh_systemd.cli.add import say_next
 from lsh_systemd.cli.common import App, dry_run_option, job_argument, with_app
-from lsh_systemd.cli.options import GroupedCommand, command_from, job_options, merge, plain_from
+from lsh_systemd.cli.option_table import GroupedCommand, job_options
+from lsh_systemd.cli.options import command_from, merge, plain_from
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import from_plain, to_plain

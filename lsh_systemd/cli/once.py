@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
-from lsh_systemd.cli.options import GroupedCommand, command_from, plain_from, run_options
+from lsh_systemd.cli.option_table import GroupedCommand, run_options
+from lsh_systemd.cli.options import command_from, plain_from
 from lsh_systemd.jobfile import from_plain
 
 if TYPE_CHECKING:

@@ -2,108 +2,17 @@
 
 import os
 import re
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
-
-import click
+from typing import Any
 
 from lsh_systemd.errors import BadInput
 from lsh_systemd.jobfile import Plain
 from lsh_systemd.text import visible
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _WHEN = ("schedule", "schedule_from", "seconds", "calendar", "every", "anchor", "at", "on_boot")
 _LIMITS = ("not_before", "not_after", "except_calendar")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))")
 _WALL_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d?:\d\d(?::\d\d)?))?")
-
-
-class Grouped(click.Option):
-    """An option that --help lists under a heading."""
-
-    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.group = group
-
-
-class GroupedCommand(click.Command):
-    """A command whose --help lists its options by heading."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record:
-                groups.setdefault(getattr(parameter, "group", "Other"), []).append(record)
-        for heading, records in groups.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
-
-
-def _option(group: str, *names: str, **attributes: Any) -> tuple[str, tuple[str, ...], dict[str, Any]]:
-    return group, names, attributes
-
-
-_OPTIONS = [
-    _option("When", "--schedule", multiple=True, metavar="CRON",
-            help="Five cron fields or a macro, or '${NAME}' to take them from a variable now; may be repeated."),
-    _option("When", "--calendar", multiple=True, metavar="SPEC", help="OnCalendar=, systemd.time(7); may be repeated."),
-    _option("When", "--every", metavar="SPAN", help="Again and again, so long from start to start: 15m, 1h30m."),
-    _option("When", "--from", "anchor", metavar="TIME",
-            help="With --every: by the calendar from this day on; --every takes days, weeks, '3 months', '1 year'."),
-    _option("When", "--at", metavar="TIME", help="Once: '2027-01-31 02:00', 'tomorrow 9:00', +3h."),
-    _option("When", "--on-boot", is_flag=True, default=None,
-        help="Once at each boot (user scope: each start of your manager)."),
-    _option("When", "--tz", "timezone", metavar="ZONE", help="The schedule's time zone; without it, the machine's."),
-    _option("When", "--seconds", is_flag=True, default=None,
-            help="The cron expression has a sixth field, seconds, and perhaps a year."),
-    _option("When", "--not-before", metavar="TIME", help="Keep still before this time."),
-    _option("When", "--not-after", metavar="TIME", help="Keep still after this time; a day counts to its end."),
-    _option("When", "--except-calendar", multiple=True, metavar="SPEC|FILE",
-            help="Keep still on days ('Sat,Sun', '*-12-24..31'), for a part of them ('Mon..Fri 09:00-17:00'), "
-            "or during the events of a .ics file; may be repeated."),
-    _option("When", "--jitter", metavar="SPAN",
-            help="Start up to this much later, always by the same amount for this job on this machine."),
-    _option("When", "--catch-up", metavar="none|once|all",
-            help="After a time off: nothing; one run for all that was missed; or one for each time missed."),
-    _option("When", "--catch-up-spread", metavar="SPAN",
-            help="Begin to catch up so long after boot at the latest, each job at a moment of its own."),
-    _option("When", "--persistent/--no-persistent", default=None, help="The same as --catch-up once, or none."),
-    _option("What", "--description", metavar="TEXT", help="One line for people."),
-    _option("What", "--tag", "tags", multiple=True, metavar="TAG", help="A label; may be repeated."),
-    _option("What", "--category", metavar="TEXT", help="A group to sort by."),
-    _option("Where", "--no-shell", is_flag=True, help="Run the words of COMMAND themselves, without /bin/sh."),
-    _option("Where", "--shell", metavar="PATH", help="The shell that reads COMMAND, instead of /bin/sh."),
-    _option("Where", "--stdin", metavar="TEXT", help="What COMMAND reads on its standard input."),
-    _option("Where", "--env", multiple=True, metavar="K=V", help="A variable, readable for all; may be repeated."),
-    _option("Where", "--env-file", multiple=True, metavar="PATH", help="A file of K=V lines; may be repeated."),
-    _option("Where", "--working-dir", metavar="PATH", help="The folder to run in."),
-    _option("Where", "--run-as", metavar="USER", help="The user to run as (system scope)."),
-    _option("Limits", "--timeout", metavar="SPAN", help="End a run that takes longer."),
-    _option("Limits", "--priority", type=int, metavar="0..10", help="CPU and I/O weight, nice; 5 is neutral."),
-    _option("Limits", "--nice", type=int, metavar="-20..19", help="The nice level, instead of the priority's."),
-    _option("Limits", "--memory-max", metavar="SIZE", help="Kill a run that needs more memory: 512M, 2G."),
-    _option("Limits", "--cpu-quota", metavar="PERCENT", help="At most so much of one CPU: 50%, 200%."),
-]  # fmt: skip
-
-
-def job_options(function: F) -> F:
-    """All options that describe a job."""
-    return _with_options(function, ("When", "What", "Where", "Limits"))
-
-
-def run_options(function: F) -> F:
-    """The options that describe a single run."""
-    return _with_options(function, ("Where", "Limits"))
-
-
-def _with_options(function: F, groups: tuple[str, ...]) -> F:
-    for group, names, attributes in reversed(_OPTIONS):
-        if group in groups:
-            function = click.option(*names, cls=Grouped, group=group, **attributes)(function)
-    return function
 
 
 def command_from(words: tuple[str, ...], *, no_shell: bool) -> str | list[str]:

@@ -17,8 +17,8 @@ MAX_LINES = 400
 # never from its own. A package (cli, api) counts as one module.
 FLOORS = {
     0: "__init__ errors",
-    1: "calendar_text cron cronjobs crontab dated describe drawing fold instants job jobfile run schedule scope span "
-    "spec stats surprises text timetable unit zones",
+    1: "bounds calendar_text credentials cron cronjobs crontab dated describe drawing fold hooks instants job jobfile "
+    "queueing retry run sandbox schedule scope span spec stats surprises text timetable unit zones",
     2: "analyze config crontabs ics journal manager notify remote stamps store unitdir vault",
     3: "catchup collector control crowd daemons doctor elapses importer jobs ledger limits once refresh report status "
     "sync",
