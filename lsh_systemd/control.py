@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lsh_systemd import analyze, limits, unit
+from lsh_systemd import analyze, daemons, limits, unit
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
@@ -57,6 +57,7 @@ class Control:
         """
         self.check_new(job, transient=transient)
         files = self.render(job, once=once)
+        daemons.provide(self.manager, unit.helpers(job))
         folder = self.jobs.transient if transient else self.jobs.lasting
         with folder.locked():
             self._check_free(job)
@@ -93,6 +94,7 @@ class Control:
         if job.id != found.id:
             raise ValueError("an update keeps the id; use rename")
         files = self.render(job)
+        daemons.provide(self.manager, unit.helpers(job))
         with found.dir.locked():
             found = self._unchanged_since(found, force=force)
             if files != found.files:

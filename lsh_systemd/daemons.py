@@ -3,6 +3,7 @@
 import shlex
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 from lsh_systemd.errors import LshError
@@ -31,15 +32,21 @@ def enable(manager: Manager) -> str:
     return manager.wait(AGENT, {"active", "failed"}, seconds=30)
 
 
-def want_catch_up(manager: Manager) -> None:
-    """Have what was missed made up for after each boot. Nothing to do where that is so already."""
+def provide(manager: Manager, names: Iterable[str]) -> None:
+    """Have these units of ours there for a job that needs them; nothing to do where they are. What starts at boot does
+    so from the next one on."""
     folder = UnitDir(unit_dir(manager.scope))
-    wants = _boot_target(manager.scope)
-    if (folder.path / wants / CATCH_UP).is_symlink():
-        return
-    with folder.locked():
-        _install(manager, folder, (CATCH_UP,))
-        folder.want(CATCH_UP, wants)
+    wanted = {CATCH_UP: _boot_target(manager.scope)}
+    for name in names:
+        wants = wanted.get(name)
+        if any((path / name).exists() for path in manager.unit_path) and (
+            wants is None or (folder.path / wants / name).is_symlink()
+        ):
+            continue
+        with folder.locked():
+            _install(manager, folder, (name,))
+            if wants:
+                folder.want(name, wants)
 
 
 def _install(manager: Manager, folder: UnitDir, names: tuple[str, ...]) -> None:

@@ -177,6 +177,11 @@ def on_calendar(timer: str) -> list[str]:
     return _ON_CALENDAR.findall(timer)
 
 
+def helpers(job: Job) -> tuple[str, ...]:
+    """Our own units that the job's files, or its promises, need to be there."""
+    return ("lsh-catch-up.service",) if job.caught_up_by_us else ()
+
+
 def record_as_root(job: Job) -> bool:
     """Whether a system job's recorder may run as root.
 

@@ -47,8 +47,6 @@ def add_command(
         print_files(app, app.control.render(job), transient=transient)
         return
     next_usec = app.control.add(job, enabled=not disabled, transient=transient)
-    if job.caught_up_by_us:
-        app.want_catch_up()
     if as_json:
         from lsh_systemd.status import overview
 

@@ -103,8 +103,6 @@ def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> N
         return
     app.collect()  # first: what the timer started is told by the schedule it had
     next_usec = app.control.update(found, job, force=force)
-    if job.caught_up_by_us:
-        app.want_catch_up()
     click.echo(f"Changed {found.id}.")
     enabled = app.jobs.get(found.id).pair.enabled
     say_next(found.id, next_usec, has_timer=job.has_timer, on_boot=job.on_boot, disabled=not enabled)

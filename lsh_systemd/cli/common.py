@@ -56,12 +56,6 @@ class App:
 
         return ledger.current(self.scope, self.jobs)
 
-    def want_catch_up(self) -> None:
-        """Have missed times made up for at boot, now that a job wants that."""
-        from lsh_systemd import daemons
-
-        daemons.want_catch_up(self.manager)
-
     def collect(self) -> "Store | None":
         """Bring the ledger up to date where that can be; else say so, and go on without it."""
         try:
