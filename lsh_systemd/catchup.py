@@ -22,7 +22,7 @@ from lsh_systemd.errors import LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import UNIT
-from lsh_systemd.run import Run
+from lsh_systemd.run import Cause, Run
 from lsh_systemd.store import Store
 from lsh_systemd.unit import on_calendar
 
@@ -128,7 +128,7 @@ def _next(control: Control, found: Found, queue: deque[int]) -> bool:
             return False
         if control.is_running(found):
             return True
-        control.start(found, trigger=TRIGGER, due_usec=queue[0])
+        control.start(found, Cause(TRIGGER, due_usec=queue[0]))
         queue.popleft()
     except LshError as error:
         print(f"{found.id}: {error.message}", file=sys.stderr)

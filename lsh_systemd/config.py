@@ -1,12 +1,11 @@
 """Settings of this scope, from lsh.toml. Everything has a default: there need be no such file."""
 
-import os
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lsh_systemd.errors import BadInput
-from lsh_systemd.scope import Scope
+from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
 
 
@@ -18,10 +17,7 @@ class Config:
 
 
 def path(scope: Scope) -> Path:
-    if scope is Scope.SYSTEM:
-        return Path("/etc/lsh/lsh.toml")
-    home = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(home) if home.startswith("/") else Path.home() / ".config") / "lsh/lsh.toml"
+    return config_dir(scope) / "lsh.toml"
 
 
 def load(scope: Scope) -> Config:

@@ -7,22 +7,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-from lsh_systemd import analyze, daemons, limits, unit
+from lsh_systemd import analyze, caps, daemons, limits, unit
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.journal import Journal
-from lsh_systemd.manager import SERVICE, UNIT, Manager, ManagerError
-from lsh_systemd.run import rfc3339
-from lsh_systemd.scope import Scope, due_dir
+from lsh_systemd.manager import RUNNING_STATES, SERVICE, UNIT, Manager, ManagerError
+from lsh_systemd.run import BY_HAND, Cause, rfc3339
+from lsh_systemd.scope import Scope, due_dir, work_dir
 from lsh_systemd.stamps import Stamps
 from lsh_systemd.text import visible
 from lsh_systemd.unitdir import UnitDir
 
-_PACKAGED_RECORDER = Path("/usr/lib/lsh-systemd/record")
-_RUNNING = frozenset({"activating", "active", "deactivating", "reloading"})
 # How long systemd may take to start a timer; it is a matter of milliseconds.
 _START_SECONDS = 10.0
 # How long systemd may take to drop a stopped unit from its memory before a reload is the quicker way.
@@ -44,11 +41,17 @@ class Control:
         """The unit files that the job would get. Raises BadInput for what systemd or this machine would not take."""
         now, local_zone = datetime.now(UTC), analyze.local_zone()
         known = limits.known(job, now=now, local_zone=local_zone)
+        known = replace(known, capped=not once and self.is_capped(job))
         if job.run_as is not None:
             _check_user_exists(job.run_as)
+        recorder = str(daemons.script("record"))
         return unit.render(
-            job, scope=self.scope, recorder=recorder(), now=now, local_zone=local_zone, known=known, once=once
+            job, scope=self.scope, recorder=recorder, now=now, local_zone=local_zone, known=known, once=once
         )
+
+    def is_capped(self, job: Job) -> bool:
+        """Whether the job may have to wait in the queue."""
+        return bool(caps.load(self.scope).of(job, ""))
 
     def add(self, job: Job, *, enabled: bool = True, transient: bool = False, once: bool = False) -> int | None:
         """Make the job's units and start its timer; the next elapse as systemd tells it (µs since 1970).
@@ -57,7 +60,7 @@ class Control:
         """
         self.check_new(job, transient=transient)
         files = self.render(job, once=once)
-        daemons.provide(self.manager, unit.helpers(job))
+        daemons.provide(self.manager, unit.helpers(job, capped=not once and self.is_capped(job)))
         folder = self.jobs.transient if transient else self.jobs.lasting
         with folder.locked():
             self._check_free(job)
@@ -94,7 +97,7 @@ class Control:
         if job.id != found.id:
             raise ValueError("an update keeps the id; use rename")
         files = self.render(job)
-        daemons.provide(self.manager, unit.helpers(job))
+        daemons.provide(self.manager, unit.helpers(job, capped=self.is_capped(job)))
         with found.dir.locked():
             found = self._unchanged_since(found, force=force)
             if files != found.files:
@@ -148,38 +151,48 @@ class Control:
         with found.dir.locked():
             found.dir.disable(found.timer)  # first: on a read-only file system nothing is changed
             self._stop_timer(found.timer)
+        self.cancel_retry(found)
 
-    def start(self, found: Found, *, trigger: str = "manual", due_usec: int | None = None) -> str:
-        """Start the job now, without waiting for its end; the run's id. One that runs already is not started again.
-
-        ``due_usec``: the scheduled time that the run makes up for; a job that catches up on all is told of it.
-        """
+    def start(self, found: Found, cause: Cause = BY_HAND) -> str:
+        """Start the job now, without waiting for its end; the run's id. One that runs already is not started again."""
         self.manager.pin(found.service)
-        before = self._invocation_id(found.service)
+        before = self.invocation_id(found.service)
         if self.is_running(found):
             return before
-        if due_usec is not None and found.valid_job.catch_up == "all":
-            self._tell_due(found.id, due_usec)
+        if cause.due_usec is not None and found.valid_job.catch_up == "all":
+            self._tell_due(found.id, cause.due_usec)
         self.manager.start(found.service)
-        return self._begun(found.service, before, trigger, due_usec)
+        return self._begun(found.service, before, cause)
 
-    def restart(self, found: Found, *, trigger: str = "manual") -> str:
+    def restart(self, found: Found) -> str:
         """End the run in progress, where there is one, and start the job; the new run's id."""
         self.manager.pin(found.service)
-        before = self._invocation_id(found.service)
+        before = self.invocation_id(found.service)
         self.manager.restart(found.service)
-        return self._begun(found.service, before, trigger)
+        return self._begun(found.service, before, BY_HAND)
 
     def stop(self, found: Found) -> bool:
-        """End the run in progress; whether there was one. The schedule goes on."""
+        """End the run in progress, or the wait for a retry; whether there was either. The schedule goes on."""
+        retrying = self.cancel_retry(found)
         if not self.is_running(found):
-            return False
+            return retrying
         self.manager.stop(found.service)
         self.manager.wait(found.service, {"inactive", "failed"}, seconds=100)
         return True
 
+    def cancel_retry(self, found: Found) -> bool:
+        """Take back the retry that is pending; whether there was one."""
+        pending = work_dir(self.scope) / "retry" / found.id
+        try:
+            pending.unlink()
+        except OSError:
+            return False
+        for name in self.manager.units(f"lsh-{found.id}.retry*.timer"):
+            self.manager.stop(name)
+        return True
+
     def is_running(self, found: Found) -> bool:
-        return self.manager.get(found.service, UNIT, "ActiveState") in _RUNNING
+        return self.manager.get(found.service, UNIT, "ActiveState") in RUNNING_STATES
 
     def next_elapse(self, timer: str) -> int | None:
         return self.manager.next_elapses([timer])[0]
@@ -223,6 +236,7 @@ class Control:
     def _take_away(self, found: Found) -> None:
         found.dir.disable(found.timer)  # first: on a read-only file system nothing is changed
         self._stop_timer(found.timer)
+        self.cancel_retry(found)
         found.dir.remove(found.service, found.timer)
         with contextlib.suppress(ManagerError):  # it was not in memory, or had not failed
             self.manager.reset_failed(found.service)
@@ -288,22 +302,23 @@ class Control:
                     undo()
             raise
 
-    def _invocation_id(self, service: str) -> str:
+    def invocation_id(self, service: str) -> str:
+        """The id of the unit's run, of the last one where it does not run; empty where systemd knows none."""
         return bytes(self.manager.get(service, UNIT, "InvocationID")).hex()
 
-    def _begun(self, service: str, before: str, trigger: str, due_usec: int | None = None) -> str:
+    def _begun(self, service: str, before: str, cause: Cause) -> str:
         """The id of the run that was asked for, marked with what asked.
 
         systemd gives a run its id when it takes the start from its queue, a moment after the call.
         """
         until, pause = time.monotonic() + _START_SECONDS, 0.001
-        while (now := self._invocation_id(service)) == before:
+        while (now := self.invocation_id(service)) == before:
             if time.monotonic() > until:
                 result = self.manager.get(service, SERVICE, "Result")
                 raise ManagerError(f"systemd did not start {service} ({result})", hint=f"systemctl status {service}")
             time.sleep(pause)
             pause = min(pause * 2, 0.1)
-        self.journal.mark(now, service, trigger, due_usec=due_usec)
+        self.journal.mark(now, service, cause)
         return now
 
     def _tell_due(self, job_id: str, due_usec: int) -> None:
@@ -321,11 +336,6 @@ class Control:
             self.stamps.make(job.timer)
         else:
             self.stamps.renew(job.timer)
-
-
-def recorder() -> str:
-    """The script that leaves the record of each run: the package's, or the one beside this module."""
-    return str(_PACKAGED_RECORDER if _PACKAGED_RECORDER.exists() else Path(__file__).parent / "libexec/record")
 
 
 def is_believed(scope: Scope, found: Found | None, uid: int) -> bool:

@@ -16,8 +16,11 @@ AGENT = "lsh-agent.service"
 REFRESH_TIMER = "lsh-refresh.timer"
 # Makes up for missed times after boot, for jobs that systemd's Persistent= does not suffice for.
 CATCH_UP = "lsh-catch-up.service"
+# Keeps the dispatcher running while runs wait for a cap.
+QUEUE = "lsh-queue.path"
 _FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
+_PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl agent enable; lshctl agent disable removes it.\n"
 
 
@@ -36,7 +39,7 @@ def provide(manager: Manager, names: Iterable[str]) -> None:
     """Have these units of ours there for a job that needs them; nothing to do where they are. What starts at boot does
     so from the next one on."""
     folder = UnitDir(unit_dir(manager.scope))
-    wanted = {CATCH_UP: _boot_target(manager.scope)}
+    wanted = {CATCH_UP: _boot_target(manager.scope), QUEUE: "paths.target.wants"}
     for name in names:
         wants = wanted.get(name)
         if any((path / name).exists() for path in manager.unit_path) and (
@@ -47,6 +50,8 @@ def provide(manager: Manager, names: Iterable[str]) -> None:
             _install(manager, folder, (name,))
             if wants:
                 folder.want(name, wants)
+            if name == QUEUE:
+                manager.start(name)
 
 
 def _install(manager: Manager, folder: UnitDir, names: tuple[str, ...]) -> None:
@@ -87,8 +92,19 @@ def _text(name: str, scope: Scope) -> str:
     folders = (Path(__file__).parents[1] / "units", Path(sysconfig.get_path("data")) / "share/lsh-systemd/units")
     for path in (folder / file for folder in folders for file in wanted):
         if path.exists():
-            return _MARK + path.read_text().replace(_PACKAGED_COMMAND, _command())
+            text = path.read_text().replace(_PACKAGED_SCRIPTS, _word(f"{_scripts()}/"))
+            return _MARK + (text.replace(_PACKAGED_COMMAND, _command()) if _PACKAGED_COMMAND in text else text)
     raise LshError(f"the shipped unit {name} is missing", hint="install lsh-systemd anew")
+
+
+def script(name: str) -> Path:
+    """A shell script of ours: the package's, or the one beside this module."""
+    return _scripts() / name
+
+
+def _scripts() -> Path:
+    packaged = Path(_PACKAGED_SCRIPTS)
+    return packaged if (packaged / "record").exists() else Path(__file__).parent / "libexec"
 
 
 def _command() -> str:

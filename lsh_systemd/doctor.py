@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsh_systemd import config, daemons, ledger
-from lsh_systemd.control import Control, recorder
+from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
 from lsh_systemd.refresh import stale
@@ -120,9 +120,10 @@ class Doctor:
             )  # fmt: skip
 
     def _recorder(self) -> Iterator[Finding]:
-        if not os.access(recorder(), os.R_OK):
+        if not os.access(daemons.script("record"), os.R_OK):
+            path = daemons.script("record")
             yield Finding(
-                check="recorder", level="error", message=f"{recorder()} is missing: runs would leave no record",
+                check="recorder", level="error", message=f"{path} is missing: runs would leave no record",
                 fix="install lsh-systemd anew",
             )  # fmt: skip
         logger = shutil.which("logger", path="/usr/bin:/bin")

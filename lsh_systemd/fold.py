@@ -65,6 +65,8 @@ class Fold:
 
     def _record(self, entry: Entry) -> None:
         unit, run_id, result = self._signed(entry), entry.get("LSH_INVOCATION_ID", ""), entry.get("LSH_RESULT", "")
+        if unit and result == "skipped":
+            self._skipped(unit, run_id, entry)
         if not unit or result not in _RESULTS:
             return
         before = self._latest(unit)
@@ -91,6 +93,23 @@ class Fold:
             self._end(run, result, entry)
         else:
             self._put(run)
+
+    def _skipped(self, unit: str, run_id: str, entry: Entry) -> None:
+        """A start that was due and not made: a run of the tick that saw so, beside the unit's own runs."""
+        when, job_id = _when(entry), id_of_unit(unit)
+        self.changed[run_id] = Run(
+            id=run_id,
+            job=job_id,
+            unit=f"lsh-tick@{job_id}.service",
+            host=entry.get("_HOSTNAME", ""),
+            boot_id=entry.get("_BOOT_ID", ""),
+            trigger="timer",
+            started_usec=when,
+            ended_usec=when,
+            duration_usec=0,
+            result="skipped",
+            reason=entry.get("LSH_REASON") or None,
+        )
 
     def _manager_message(self, kind: str | None, entry: Entry) -> None:
         unit = entry.get("UNIT") or entry.get("USER_UNIT") or ""
@@ -174,7 +193,16 @@ class Fold:
         unit, trigger = self._signed(entry), entry.get("LSH_TRIGGER", "")
         run = self._latest(unit) if unit else None
         if run and run.id == entry.get("LSH_INVOCATION_ID") and trigger in _TRIGGERS:
-            self._put(replace(run, trigger=trigger, due_usec=_number(entry.get("LSH_DUE"))))
+            first = entry.get("LSH_FIRST", "")
+            self._put(
+                replace(
+                    run,
+                    trigger=trigger,
+                    due_usec=_number(entry.get("LSH_DUE")),
+                    attempt=_number(entry.get("LSH_ATTEMPT")) or 1,
+                    first_id=first if _INVOCATION_ID.fullmatch(first) else None,
+                )
+            )
 
     def _signed(self, entry: Entry) -> str | None:
         """The unit that an entry of ours is about; None where it is malformed or its sender is not to be believed."""

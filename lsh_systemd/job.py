@@ -29,7 +29,9 @@ from lsh_systemd.zones import check_zone
 PREFIX = "lsh-"
 LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
-RESERVED_IDS = frozenset({"agent", "api", "alert", "catch-up", "collect", "prune", "record", "refresh", "sync"})
+RESERVED_IDS = frozenset(
+    {"agent", "api", "alert", "catch-up", "collect", "prune", "queue", "record", "refresh", "sync"}
+)
 DEFAULT_SHELL = "/bin/sh"
 
 # The letters of systemd's calendar grammar (systemd.time(7)) and no others: neither a specifier nor a new line.

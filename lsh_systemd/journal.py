@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsh_systemd.errors import LshError
-from lsh_systemd.run import MARK, MESSAGE_IDS, OUR_MESSAGE_IDS, Entry, Run
+from lsh_systemd.run import MARK, MESSAGE_IDS, OUR_MESSAGE_IDS, Cause, Entry, Run
 from lsh_systemd.scope import Scope
 
 # How long after its run's record a line may still come in: systemd gives a job's output a buffer of 8 MiB, and journald
@@ -114,21 +114,22 @@ class Journal:
                 return
             yield _entry(reader, realtime), reader._get("MESSAGE")
 
-    def mark(self, run_id: str, unit: str, trigger: str, *, due_usec: int | None = None) -> None:
+    def mark(self, run_id: str, unit: str, cause: Cause) -> None:
         """Note in the journal what started the run, and for which scheduled time: systemd does not tell."""
         from systemd import journal
 
         with contextlib.suppress(OSError):  # no journald: then the run goes on without
             journal.send(
-                f"run started: {trigger}",
+                f"run started: {cause.trigger}",
                 MESSAGE_ID=MARK,
                 PRIORITY="7",
                 SYSLOG_IDENTIFIER=unit.removesuffix(".service"),
                 LSH_SCOPE=str(self.scope),
                 LSH_UNIT=unit,
                 LSH_INVOCATION_ID=run_id,
-                LSH_TRIGGER=trigger,
-                **({} if due_usec is None else {"LSH_DUE": str(due_usec)}),
+                LSH_TRIGGER=cause.trigger,
+                **({} if cause.due_usec is None else {"LSH_DUE": str(cause.due_usec)}),
+                **({"LSH_ATTEMPT": str(cause.attempt), "LSH_FIRST": cause.first_id} if cause.first_id else {}),
             )
 
     def has_open_stream(self, run: Run) -> bool | None:

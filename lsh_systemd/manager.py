@@ -55,6 +55,10 @@ _ERRORS: dict[str, type[ManagerError]] = {
 }
 
 
+# The ActiveStates of a oneshot service that runs.
+RUNNING_STATES = frozenset({"activating", "active", "deactivating", "reloading"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnitState:
     """One line of ListUnits: systemd's own words for how a loaded unit is."""
@@ -69,6 +73,7 @@ class Manager:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self._subscribed = False
 
     @cached_property
     def version(self) -> str:
@@ -111,9 +116,9 @@ class Manager:
             return False
         return True
 
-    def units(self, pattern: str) -> dict[str, UnitState]:
-        """All loaded units whose names match the glob pattern."""
-        (rows,) = self._call("ListUnitsByPatterns", "(asas)", [], [pattern])
+    def units(self, pattern: str, *, states: Iterable[str] = ()) -> dict[str, UnitState]:
+        """All loaded units whose names match the glob pattern, in any of the states where some are given."""
+        (rows,) = self._call("ListUnitsByPatterns", "(asas)", list(states), [pattern])
         return {row[0]: UnitState(load=row[2], active=row[3], sub=row[4]) for row in rows}
 
     def get(self, unit: str, interface: str, name: str) -> Any:
@@ -165,6 +170,23 @@ class Manager:
                 return False
             time.sleep(0.002)
         return True
+
+    def wait_for_end_of_a_job(self, seconds: float) -> None:
+        """Wait until a oneshot service has run to its end, at most so long. systemd tells of it by JobRemoved."""
+        from gi.repository import GLib
+
+        if not self._subscribed:
+            self._call("Subscribe", None)
+            self._connection.signal_subscribe(
+                SYSTEMD, f"{SYSTEMD}.Manager", "JobRemoved", MANAGER_PATH, None, 0, lambda *_: None
+            )
+            self._subscribed = True
+        context = GLib.MainContext.default()
+        timer = GLib.timeout_source_new(max(1, round(seconds * 1000)))
+        timer.set_callback(lambda *_: False)
+        timer.attach(context)
+        context.iteration(True)
+        timer.destroy()
 
     def next_elapses(self, timers: Sequence[str]) -> list[int | None]:
         """When each timer elapses next, in µs since 1970; None for a timer that will not."""

@@ -9,7 +9,9 @@ What tells of a run, the most trusted first:
    value is not known is empty.
    Where it does not come from root (a job of the machine with --run-as), only its measurements count.
 2. The mark that ``lshctl start`` leaves (MESSAGE_ID ``MARK``): LSH_SCOPE, LSH_UNIT, LSH_INVOCATION_ID, LSH_TRIGGER
-   and, of a catch-up run, LSH_DUE: the scheduled time that it makes up for, in µs since 1970.
+   and, of a catch-up run, LSH_DUE: the scheduled time that it makes up for, in µs since 1970; of a retry, LSH_ATTEMPT
+   and LSH_FIRST, the id of the first attempt's run. A start that was due and not made leaves a record with LSH_RESULT
+   skipped and LSH_REASON.
 3. systemd's own messages (sd-messages.h): "starting" for a run that goes on or died with the machine; "failure
    result" and "finished", which follow the record: they tell the end where it could not be written (a missing
    EnvironmentFile=, no logger), and theirs is the last word on success or failure, as a job's variables can overlay
@@ -67,6 +69,8 @@ class Run:
     output: bytes = b""
     output_bytes: int = 0
     due_usec: int | None = None
+    first_id: str | None = None
+    reason: str | None = None
 
     @property
     def running(self) -> bool:
@@ -80,11 +84,13 @@ class Run:
             "host": self.host,
             "trigger": self.trigger,
             "attempt": self.attempt,
+            "first_id": self.first_id,
             "due_at": rfc3339(self.due_usec),
             "started_at": rfc3339(self.started_usec),
             "ended_at": rfc3339(self.ended_usec),
             "duration_seconds": None if self.duration_usec is None else self.duration_usec / 1e6,
             "result": self.result,
+            "reason": self.reason,
             "exit_status": self.exit_status,
             "signal": self.signal,
             "cpu_seconds": None if self.cpu_usec is None else self.cpu_usec / 1e6,
@@ -94,6 +100,20 @@ class Run:
             "output": self.output.decode("utf-8", "replace"),
             "output_bytes": self.output_bytes,
         }
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What starts a run; ``due_usec``: the scheduled time that it makes up for; of a retry, its attempt and the first
+    attempt's run."""
+
+    trigger: str = "manual"
+    due_usec: int | None = None
+    attempt: int = 1
+    first_id: str | None = None
+
+
+BY_HAND = Cause()
 
 
 class Output:

@@ -34,6 +34,17 @@ def state_dir(scope: Scope) -> Path:
     return Path("/var/lib/lsh") if scope is Scope.SYSTEM else _home("XDG_STATE_HOME", ".local/state") / "lsh"
 
 
+def config_dir(scope: Scope) -> Path:
+    """Where settings live."""
+    return Path("/etc/lsh") if scope is Scope.SYSTEM else _home("XDG_CONFIG_HOME", ".config") / "lsh"
+
+
+def work_dir(scope: Scope) -> Path:
+    """What our own units hand to each other (queue/, retry/). Not by XDG_STATE_HOME: the user manager's environment
+    and a shell's may differ in it."""
+    return Path("/var/lib/lsh") if scope is Scope.SYSTEM else Path.home() / ".local/state/lsh"
+
+
 def due_dir(scope: Scope) -> Path:
     """Where a catch-up run finds the scheduled time that it makes up for: %t/lsh/due in the unit."""
     return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/due"

@@ -7,11 +7,9 @@ from typing import Any
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import to_plain
 from lsh_systemd.jobs import Found
-from lsh_systemd.manager import Manager, UnitState
+from lsh_systemd.manager import RUNNING_STATES, Manager, UnitState
 from lsh_systemd.run import Run, rfc3339
 from lsh_systemd.span import format_span
-
-_RUNNING = frozenset({"activating", "active", "deactivating", "reloading"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,7 @@ def _is_active(state: UnitState | None) -> bool:
 
 
 def _state(found: Found, service: UnitState | None, timer: UnitState | None, elapse: int | None) -> str:
-    if service and service.active in _RUNNING:
+    if service and service.active in RUNNING_STATES:
         return "running"
     if found.job is None:
         return "invalid"

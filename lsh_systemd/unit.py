@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsh_systemd import bounds, cron, schedule
+from lsh_systemd import bounds, cron, queueing, retry, schedule
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobfile import format_size, from_plain, to_plain
@@ -52,10 +52,11 @@ class Unreadable(LshError):
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """What a job's schedule needs to know of the world: the times at which it keeps still, and, where there are such,
-    its --calendar as systemd has normalized it."""
+    its --calendar as systemd has normalized it; whether caps bind the job."""
 
     limits: Limits = field(default_factory=Limits)
     specs: tuple[Spec, ...] = ()
+    capped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,9 @@ def render(
     timer = ""
     if job.has_timer:
         elapses = timer_directives(job, scope=scope, now=now, local_zone=local_zone, known=known)
-        timer = templates.get_template("timer.j2").render(job=job, elapses=elapses)
+        timer = templates.get_template("timer.j2").render(
+            job=job, elapses=elapses, tick=queueing.needs_tick(job, capped=known.capped)
+        )
     service = templates.get_template("service.j2").render(
         job=job,
         scope=scope,
@@ -91,6 +94,8 @@ def render(
         record_as_root=scope is Scope.SYSTEM and record_as_root(job),
         once=once,
         weights=bounds.priority_directives(job),
+        x_retry=retry.section(job) if job.retries else "",
+        x_queue=queueing.section(job, capped=known.capped) if known.capped or job.overlap != "queue" else "",
         x_lsh=_x_lsh(job),
     )
     if max(map(len, service.encode().split(b"\n"))) >= _LONGEST_LINE:
@@ -177,9 +182,15 @@ def on_calendar(timer: str) -> list[str]:
     return _ON_CALENDAR.findall(timer)
 
 
-def helpers(job: Job) -> tuple[str, ...]:
+def helpers(job: Job, *, capped: bool) -> tuple[str, ...]:
     """Our own units that the job's files, or its promises, need to be there."""
-    return ("lsh-catch-up.service",) if job.caught_up_by_us else ()
+    wanted = {
+        "lsh-catch-up.service": job.caught_up_by_us or job.retries > 0,
+        "lsh-tick@.service": queueing.needs_tick(job, capped=capped),
+        "lsh-queue.path": capped,
+        "lsh-queue.service": capped,
+    }
+    return tuple(name for name, needed in wanted.items() if needed)
 
 
 def record_as_root(job: Job) -> bool:

@@ -12,24 +12,53 @@ from lsh_systemd.jobs import Found
 from lsh_systemd.manager import UNIT
 from lsh_systemd.run import Run
 
+# How often a waiting start is looked at.
+_PAUSE_SECONDS = 0.1
+
 wait_option = click.option("--wait", is_flag=True, help="Wait for the run's end; exit with 1 if it failed.")
 
 
 @click.command("start")
 @job_argument
 @wait_option
+@click.option("--now", is_flag=True, help="Even where caps would let it wait in the queue.")
 @dry_run_option
 @json_option
 @with_app
-def start_command(app: App, name: str, wait: bool, dry_run: bool, as_json: bool) -> None:
+def start_command(app: App, name: str, wait: bool, now: bool, dry_run: bool, as_json: bool) -> None:
     """Start a job now, whatever its schedule says. One that runs already is not started again."""
     found = app.jobs.get(name)
     if dry_run:
         click.echo(f"Would start {found.service}.")
         return
     was_running = app.control.is_running(found)
+    if not now and not was_running and found.job and app.control.is_capped(found.job):
+        _submit(app, found, wait=wait, as_json=as_json)
+        return
     run_id = app.control.start(found)
     _started(app, found, run_id, "runs already" if was_running else "started", wait=wait, as_json=as_json)
+
+
+def _submit(app: App, found: Found, *, wait: bool, as_json: bool) -> None:
+    """Let the job wait for its turn; with ``wait``, until it has run."""
+    from lsh_systemd.queue import Queue
+
+    before = app.control.invocation_id(found.service)
+    app.manager.pin(found.service)
+    queue = Queue(app.scope)
+    queue.add(found.id, rank=10 - found.valid_job.priority, trigger="manual")
+    while wait and app.control.invocation_id(found.service) == before:
+        if not any(entry.job == found.id for entry in queue.entries()):
+            time.sleep(_PAUSE_SECONDS)
+            if app.control.invocation_id(found.service) == before:
+                raise LshError(f"{found.id} was taken out of the queue")
+        time.sleep(_PAUSE_SECONDS)
+    if wait:
+        _started(app, found, app.control.invocation_id(found.service), "started", wait=True, as_json=as_json)
+    elif as_json:
+        print_json({"id": None, "job": found.id})
+    else:
+        click.echo(f"{found.id}: in the queue; lshctl queue shows what it waits for.")
 
 
 @click.command("restart")

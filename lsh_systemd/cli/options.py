@@ -29,6 +29,10 @@ def plain_from(options: dict[str, Any], *, zone: str | None = None) -> dict[str,
     plain: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
     plain = {name: value for name, value in plain.items() if value not in (None, [])}
     plain.pop("no_shell", None)
+    if "retry_on" in plain:
+        plain["retry_on"] = [each for text in plain["retry_on"] for each in text.split(",")]
+    if "no_retry_exit" in plain:
+        plain["no_retry_exit"] = [_status(each) for text in plain["no_retry_exit"] for each in text.split(",")]
     if "env" in plain:
         plain["env"] = dict(map(_variable, plain["env"]))
     if "env_file" in plain:
@@ -127,6 +131,12 @@ def _variable(text: str) -> tuple[str, str]:
     if not mark:
         raise BadInput(f"{visible(text)} is not of the form NAME=VALUE", hint="--env NAME=VALUE")
     return name, value
+
+
+def _status(text: str) -> int:
+    if not text.isdecimal() or not text.isascii() or len(text) > 3:
+        raise BadInput(f"{visible(text)} is no exit status", hint="--no-retry-exit 64,78")
+    return int(text)
 
 
 def _absolute(path: str) -> str:

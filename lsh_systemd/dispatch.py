@@ -1,0 +1,147 @@
+"""lsh-queue.service: starts what waits in the queue as the caps allow, and ends when nothing waits.
+
+The path unit starts it while the queue's folder is not empty: whatever dies, what waits is looked at again. What
+runs is systemd's word each time, so that no slot is lost or counted twice.
+"""
+
+import getpass
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lsh_systemd import caps
+from lsh_systemd.control import Control
+from lsh_systemd.errors import LshError
+from lsh_systemd.job import Job
+from lsh_systemd.manager import RUNNING_STATES, UNIT
+from lsh_systemd.queue import Entry, Queue
+from lsh_systemd.queueing import Caps
+from lsh_systemd.run import Cause
+from lsh_systemd.scope import work_dir
+from lsh_systemd.unit import id_of_unit, is_job_unit
+
+if TYPE_CHECKING:
+    from lsh_systemd.jobs import Found
+
+# How long a change of the queue or of the caps may go unseen; the end of a job wakes at once.
+_PAUSE_SECONDS = 0.1
+# A run that was started later than this after it came has waited.
+_WAITED_USEC = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What runs or waits. ``position``: from 1 on in the queue; ``waits_for``: the caps that are reached."""
+
+    job: str
+    state: str
+    since_usec: int | None
+    trigger: str | None = None
+    position: int | None = None
+    waits_for: str = ""
+
+
+def overview(control: Control) -> list[Place]:
+    """What runs, then what waits in its order."""
+    dispatcher = Dispatcher(control)
+    limits, running = caps.load(control.scope), dispatcher.running()
+    taken = dispatcher.taken(running, limits)
+    began = {job_id: control.manager.get(f"lsh-{job_id}.service", UNIT, "InactiveExitTimestamp") for job_id in running}
+    places = [Place(job=each, state="running", since_usec=began[each] or None) for each in sorted(running)]
+    queue = Queue(control.scope)
+    for position, entry in enumerate(queue.entries(), 1):
+        job, full = dispatcher.job(entry.job), queue.read(entry)
+        reached = [name for name, cap in limits.of(job, dispatcher.owner).items() if taken[name] >= cap] if job else []
+        places.append(
+            Place(
+                job=entry.job,
+                state="waiting",
+                since_usec=entry.since_usec,
+                trigger=full.trigger if full else None,
+                position=position,
+                waits_for=", ".join(reached) or ("its run in progress" if entry.job in running else ""),
+            )
+        )
+    return places
+
+
+class Dispatcher:
+    """Works on the queue of one scope."""
+
+    def __init__(self, control: Control) -> None:
+        self._control, self._queue = control, Queue(control.scope)
+        self.owner = getpass.getuser()
+        self._known: dict[str, Found | None] = {}
+
+    def run(self) -> None:
+        """Start what waits, until nothing does."""
+        while entries := self._queue.entries():
+            self._known.clear()
+            if not self.step(entries):
+                self._control.manager.wait_for_end_of_a_job(_PAUSE_SECONDS)
+
+    def step(self, entries: list[Entry]) -> bool:
+        """Start what may be started now; whether anything was."""
+        limits = caps.load(self._control.scope)
+        running = self.running()
+        taken = self.taken(running, limits)
+        started = False
+        for entry in entries:
+            job = self.job(entry.job)
+            if job is None:
+                print(f"{entry.job}: there is no such job any more", file=sys.stderr)
+                self._queue.remove(entry)
+                continue
+            bound = limits.of(job, self.owner)
+            if entry.job in running or any(taken[name] >= cap for name, cap in bound.items()):
+                continue
+            if self._start(entry):
+                running.add(entry.job)
+                taken.update(bound)
+                started = True
+        return started
+
+    def taken(self, running: set[str], limits: Caps) -> Counter[str]:
+        """How many of the running jobs count for each cap."""
+        return Counter(name for job_id in running if (job := self.job(job_id)) for name in limits.of(job, self.owner))
+
+    def running(self) -> set[str]:
+        units = self._control.manager.units("lsh-*.service", states=RUNNING_STATES)
+        return {id_of_unit(name) for name in units if is_job_unit(name)}
+
+    def job(self, job_id: str) -> Job | None:
+        if job_id not in self._known:
+            self._known[job_id] = self._control.jobs.find(job_id)
+        found = self._known[job_id]
+        return found.job if found else None
+
+    def _start(self, entry: Entry) -> bool:
+        """Start the run and take it out of the queue. One whose start was noted by a dispatcher that died then is only
+        started where systemd has not done so."""
+        found, full = self._known[entry.job], self._queue.read(entry)
+        if found is None or full is None:
+            return False
+        control = self._control
+        control.manager.pin(found.service)
+        before = control.invocation_id(found.service)
+        noted = full.fields.get("starting")
+        if noted is not None and noted != (before or "none"):
+            self._queue.remove(entry)
+            return False
+        try:
+            self._queue.note_start(full, before)
+            waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
+            trigger = "queue" if waited and full.trigger != "retry" else full.trigger
+            attempt, first = full.fields.get("attempt", ""), full.fields.get("first")
+            number = int(attempt) if attempt.isdecimal() else 1
+            run_id = control.start(found, Cause(trigger, attempt=number, first_id=first))
+            if number > 1:
+                state = work_dir(control.scope) / "retry"
+                (state / f"{entry.job}.current").write_text(f"{run_id} {attempt} {first}\n")
+        except (LshError, OSError) as error:
+            print(f"{entry.job}: {error}", file=sys.stderr)
+            return False
+        self._queue.remove(entry)
+        return True
