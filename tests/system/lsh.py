@@ -8,7 +8,8 @@ from typing import Any
 from lsh_systemd.job import RESERVED_IDS
 from lsh_systemd.manager import SERVICE, SYSTEMD, TIMER, UNIT, unit_object
 from lsh_systemd.unit import id_of_unit, is_job_unit
-from tests.system.machine import Machine, Process, Result, eventually
+from tests.system.booted import Booted, Result, eventually
+from tests.system.machine import Machine, Process
 
 __all__ = ["SERVICE", "TIMER", "UNIT", "Lsh", "seconds"]
 
@@ -23,7 +24,7 @@ _numbers = itertools.count(1)
 class Lsh:
     """One scope of a machine: `lsh("add", …)` calls lshctl there, without saying which scope is meant."""
 
-    def __init__(self, machine: Machine, scope: str) -> None:
+    def __init__(self, machine: Booted, scope: str) -> None:
         self.machine, self.scope, self.user = machine, scope, _USERS[scope]
         self.folder, self.transient_folder = _FOLDERS[scope]
         if scope == "user":
@@ -33,6 +34,7 @@ class Lsh:
         return self.machine.run("lshctl", *argv, user=self.user, check=check, **options)
 
     def popen(self, *argv: str, **options: Any) -> Process:
+        assert isinstance(self.machine, Machine)
         return self.machine.popen("lshctl", *argv, user=self.user, **options)
 
     def json(self, verb: str, *argv: str) -> Any:
