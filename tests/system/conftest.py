@@ -4,6 +4,8 @@
     def test_b(new_machine, suite): …           on both, a machine of its own: for tests that reboot, break or count
     def test_c(new_machine): new_machine("forky")
     def test_d(lsh): lsh("add", …)              on both, in both scopes: as root, and as bob with jobs of his own
+    def test_e(uml): …                          on both, each with a kernel of its own, shared by tests: set the
+                                                clock before you rely on it, reboot as you like, remove your jobs
 
 With `-n 2 --dist loadgroup` the two suites run side by side.
 """
@@ -14,18 +16,23 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.system import roots
+from tests.system.booted import Booted
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine
+from tests.system.uml import UmlMachine
 
 JOURNALS = roots.CACHE / "test-journals"
-TOOLS = ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "mount", "journalctl")
+TOOLS = "mmdebstrap systemd-nspawn nsenter unshare mount journalctl linux.uml mke2fs debugfs".split()
+BEGINNING = datetime(2027, 1, 15, 12, tzinfo=UTC)  # where the clocks of the UML machines begin; tests go on from there
 
-_running: list[Machine] = []
+M = TypeVar("M", bound=Booted)
+_running: list[Booted] = []
 _began = pytest.StashKey[float]()
 
 
@@ -70,14 +77,21 @@ def suite(request: pytest.FixtureRequest) -> str:
 def machine(suite: str, _able_to_boot: None) -> Iterator[Machine]:
     """A machine shared with other tests: leave it as you found it, and do not reboot it."""
     with ExitStack() as stack:
-        yield _start(stack, suite)
+        yield _start(stack, Machine(suite))
 
 
 @pytest.fixture
 def new_machine(_able_to_boot: None) -> Iterator[Callable[..., Machine]]:
     """Boots machines for this test alone: new_machine(suite, nspawn_options=…). Several are fine."""
     with ExitStack() as stack:
-        yield lambda suite, **options: _start(stack, suite, **options)
+        yield lambda suite, **options: _start(stack, Machine(suite, **options))
+
+
+@pytest.fixture(scope="session")
+def uml(suite: str, _able_to_boot: None) -> Iterator[UmlMachine]:
+    """A machine with its own kernel, shared with other tests. Its clock is anywhere, its jobs are gone."""
+    with ExitStack() as stack:
+        yield _start(stack, UmlMachine(suite, clock=BEGINNING))
 
 
 @pytest.fixture(params=["system", "user"])
@@ -93,11 +107,11 @@ def lsh(machine: Machine, scope: str) -> Iterator[Lsh]:
     lsh.clean()
 
 
-def _start(stack: ExitStack, suite: str, **options: tuple[str, ...]) -> Machine:
-    machine = Machine(suite, **options)
+def _start(stack: ExitStack, machine: M) -> M:
     _running.append(machine)
     stack.callback(_running.remove, machine)
-    return stack.enter_context(machine)
+    stack.enter_context(machine)
+    return machine
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -118,7 +132,7 @@ def pytest_runtest_makereport(
     return report  # type: ignore[return-value]
 
 
-def _last_words(machine: Machine, since: float) -> str:
+def _last_words(machine: Booted, since: float) -> str:
     """What helps to understand a failure; a machine that is in no state to tell must not hide the failure itself."""
     try:
         journal = machine.journal_text(since=since)
