@@ -19,6 +19,7 @@ HOURLY = ("--schedule", "0 * * * *", "--tz", "UTC")
 def set_back(lsh: Lsh, job: str, when: datetime) -> None:
     """Make it seem that the job's times are accounted for up to then only, as after a time off."""
     stamps = {"system": "/var/lib/systemd/timers", "user": "/home/bob/.local/share/systemd/timers"}[lsh.scope]
+    assert isinstance(lsh.machine, Machine)
     for file in (f"{stamps}/stamp-lsh-{job}.timer", f"{lsh.folder}/lsh-{job}.service"):
         os.utime(lsh.machine.disk / file[1:], (when.timestamp(), when.timestamp()))
 
