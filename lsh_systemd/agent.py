@@ -1,9 +1,11 @@
 """The agent: follows the journal and keeps the ledger up to date. Run by lsh-agent.service (Type=notify)."""
 
+import math
 import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from types import FrameType
 
 from lsh_systemd import ledger
@@ -11,8 +13,11 @@ from lsh_systemd.collector import SETTLE_SECONDS
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.journal import Journal
+from lsh_systemd.manager import Manager
 from lsh_systemd.scope import Scope
+from lsh_systemd.span import format_span
 from lsh_systemd.store import Store
+from lsh_systemd.stuck import going
 
 # How long to wait after a failure (a full disk, say) before trying again.
 _RETRY_SECONDS = 10.0
@@ -25,9 +30,10 @@ class _Stopped(Exception):
 def run(scope: Scope) -> None:
     """Collect until SIGTERM. A store that cannot be written now is tried again; the journal keeps what is to come."""
     signal.signal(signal.SIGTERM, _stop)
-    pause = _watchdog_seconds() / 2
+    longest = _watchdog_seconds() / 2
+    stuck = _Stuck(scope)
     try:
-        changes = Journal(scope).changes(pause)
+        changes = Journal(scope).changes(lambda: min(longest, stuck.look()))
         # Ready to follow; a store that cannot be written now is no reason for systemd to give up on the agent.
         _notify("READY=1")
         _collect(scope)
@@ -39,6 +45,29 @@ def run(scope: Scope) -> None:
                 _collect(scope)
     except _Stopped:
         _notify("STOPPING=1")
+
+
+class _Stuck:
+    """Tells, once each, of the runs that are stuck."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._manager, self._jobs = Manager(scope), Jobs(scope)
+        self._told: set[str] = set()
+
+    def look(self) -> float:
+        """The seconds until the next run in progress will be stuck."""
+        try:
+            runs = list(going(self._manager, self._jobs.all()))
+        except LshError as error:
+            print(error.message, file=sys.stderr, flush=True)
+            return _RETRY_SECONDS
+        for run in runs:
+            if run.stuck and run.run_id not in self._told:
+                # <4>: a warning, as the journal reads it
+                text = f"{run.found.id} is stuck: it has run for {format_span(timedelta(seconds=round(run.seconds)))}"
+                print(f"<4>{text}; lshctl reset-stuck ends it", file=sys.stderr, flush=True)
+        self._told = {run.run_id for run in runs if run.stuck}
+        return min((run.seconds_left for run in runs if run.seconds_left is not None), default=math.inf)
 
 
 def _collect(scope: Scope) -> None:

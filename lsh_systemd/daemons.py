@@ -21,7 +21,7 @@ QUEUE = "lsh-queue.path"
 _FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
-_MARK = "# Written by lshctl agent enable; lshctl agent disable removes it.\n"
+_MARK = "# Written by lshctl, which no package has brought here.\n"
 
 
 def enable(manager: Manager) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lsh_systemd import caps
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
-from lsh_systemd.job import Job
+from lsh_systemd.job import RESERVED_IDS, Job
 from lsh_systemd.manager import RUNNING_STATES, UNIT
 from lsh_systemd.queue import Entry, Queue
 from lsh_systemd.queueing import Caps
@@ -109,7 +109,7 @@ class Dispatcher:
 
     def running(self) -> set[str]:
         units = self._control.manager.units("lsh-*.service", states=RUNNING_STATES)
-        return {id_of_unit(name) for name in units if is_job_unit(name)}
+        return {id_of_unit(name) for name in units if is_job_unit(name)} - RESERVED_IDS
 
     def job(self, job_id: str) -> Job | None:
         if job_id not in self._known:

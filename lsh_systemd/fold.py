@@ -27,7 +27,7 @@ _RESULTS = frozenset(
 )
 # Between a message's sending and journald's taking it: more than this is no delay but a change of the clock.
 _CLOCK_WAS_SET_USEC = 1_000_000
-_TRIGGERS = frozenset({"manual", "retry", "queue", "catch-up", "path", "hook", "api"})
+_TRIGGERS = frozenset({"timer", "manual", "retry", "queue", "catch-up", "path", "hook", "api"})
 _SIGNAL = re.compile(r"[A-Z0-9+-]{1,12}")
 
 

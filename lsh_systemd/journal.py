@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,13 @@ class Journal:
             reader.wait(pause)  # other units' entries end the wait too
             found = reader._next()
 
-    def changes(self, seconds: float) -> Iterator[bool]:
+    def changes(self, seconds: Callable[[], float]) -> Iterator[bool]:
         """For ever: sleep until there is a new event (True), or for so many seconds (False)."""
         reader = self._open()
         self._match_events(reader)
         reader.seek_tail()
         reader._previous()
-        until = time.monotonic() + seconds
+        until = time.monotonic() + seconds()
         while True:
             # Every line of every service ends the wait: most are none of ours.
             reader.wait(max(0.0, until - time.monotonic()))
@@ -89,7 +89,7 @@ class Journal:
                 pass
             if found or time.monotonic() >= until:
                 yield found
-                until = time.monotonic() + seconds
+                until = time.monotonic() + seconds()
 
     def output(self, runs: Iterable[Run]) -> Iterator[tuple[Entry, bytes]]:
         """All that the units of these ended runs wrote, from the first run's start on, as (entry, MESSAGE)."""

@@ -7,7 +7,7 @@ A timer elapses at the union of its lines, so a line too many costs nothing and 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from lsh_systemd.calendar_text import instants_text, time_text, values_text, weekdays_text
@@ -61,14 +61,16 @@ def calendar_lines(
     clock = zone or local_zone or "UTC"
     limits = limits.since(datetime(now.year, 1, 1))  # noqa: DTZ001
     bounded = Bounded(timetable, limits) if limits else timetable
-    _check_coming(timetable, bounded, clock, now)
+    begin = limits.begin.replace(tzinfo=UTC) - timedelta(days=2) if limits.begin.year > now.year else now
+    _check_coming(timetable, bounded, clock, max(now, begin))
     changes = () if isinstance(timetable, Spec) else transitions(clock, now.year, now.year + years)
     suffix = f" {systemd_zone(zone)}" if zone else ""
     if limits or isinstance(timetable, Anchored):
-        last = now.year + years
+        first = max(now.year, limits.begin.year)
+        last = first + years
         if not isinstance(timetable, Anchored) and not limits.end:
-            last = min(last, limits.last_year())  # beyond, the rule itself says it
-        lines = [*dated_lines(timetable, limits, now.year, last), *_lines_after(timetable, last, limits)]
+            last = min(last, max(first, limits.last_year()))  # beyond, the rule itself says it
+        lines = [*dated_lines(timetable, limits, first, last), *_lines_after(timetable, last, limits)]
         base = tuple(line + suffix for line in lines)
     elif isinstance(timetable, Cron) and (utc := _same_in_utc(timetable, changes)):
         return (utc,)

@@ -1,5 +1,6 @@
 """How the jobs are: systemd's word on each, beside what their files and the ledger say."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,17 @@ from lsh_systemd.jobs import Found
 from lsh_systemd.manager import RUNNING_STATES, Manager, UnitState
 from lsh_systemd.run import Run, rfc3339
 from lsh_systemd.span import format_span
+from lsh_systemd.stuck import going
+
+# The timer of a pending retry: see libexec/retry.
+_RETRY = re.compile(r"lsh-([a-z0-9-]+)\.retry[0-9]+\.timer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """``state``: running, failed (its last run), waiting, elapsed (nothing to come), disabled, stopped (its timer
-    rests though it is enabled), manual (no schedule), invalid (its files tell no job)."""
+    """``state``: running, stuck (for longer than it should), failed (its last run), retrying (failed, and will be tried
+    again at ``next_usec``), waiting, elapsed (nothing to come), disabled, stopped (its timer rests though it is
+    enabled), manual (no schedule), invalid (its files tell no job)."""
 
     found: Found
     state: str
@@ -57,13 +63,23 @@ class Status:
 def overview(found: Sequence[Found], *, manager: Manager, last_runs: Mapping[str, Run]) -> list[Status]:
     """The status of each job, asked of systemd in two rounds however many there are."""
     units = manager.units("lsh-*") if found else {}
-    active = [each.timer for each in found if _is_active(units.get(each.timer))]
-    elapses = dict(zip(active, manager.next_elapses(active), strict=True))
+    timers = {each.id: each.timer for each in found if _is_active(units.get(each.timer))}
+    retries = {match[1]: name for name in units if (match := _RETRY.fullmatch(name))}
+    timers |= {each.id: retries[each.id] for each in found if each.id in retries}
+    elapses = dict(zip(timers, manager.next_elapses(list(timers.values())), strict=True))
+    stuck = {run.found.id for run in going(manager, found) if run.stuck}
     return [
         Status(
             found=each,
-            state=_state(each, units.get(each.service), units.get(each.timer), elapses.get(each.timer)),
-            next_usec=elapses.get(each.timer),
+            state=_state(
+                each,
+                units.get(each.service),
+                units.get(each.timer),
+                elapses.get(each.id),
+                stuck=each.id in stuck,
+                retrying=each.id in retries,
+            ),
+            next_usec=elapses.get(each.id),
             last_run=last_runs.get(each.id),
         )
         for each in found
@@ -85,13 +101,21 @@ def _is_active(state: UnitState | None) -> bool:
     return state is not None and state.active == "active"
 
 
-def _state(found: Found, service: UnitState | None, timer: UnitState | None, elapse: int | None) -> str:
+def _state(
+    found: Found,
+    service: UnitState | None,
+    timer: UnitState | None,
+    elapse: int | None,
+    *,
+    stuck: bool,
+    retrying: bool,
+) -> str:
     if service and service.active in RUNNING_STATES:
-        return "running"
+        return "stuck" if stuck else "running"
     if found.job is None:
         return "invalid"
     if service and service.active == "failed":
-        return "failed"
+        return "retrying" if retrying else "failed"
     if not found.job.has_timer:
         return "manual"
     if found.job.on_boot and found.pair.enabled:

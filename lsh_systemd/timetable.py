@@ -99,6 +99,12 @@ class Limits:
         return bool(self._excluded)
 
     @property
+    def begin(self) -> datetime:
+        """The time before which nothing runs; the first of all where there is no such limit."""
+        start, end = self._excluded[0] if self._excluded else (datetime.max, datetime.min)  # noqa: DTZ901
+        return end if start == datetime.min else datetime.min  # noqa: DTZ901
+
+    @property
     def end(self) -> datetime | None:
         """The time from which on nothing runs any more; None where there is none."""
         start, end = self._excluded[-1] if self._excluded else (datetime.min, datetime.min)  # noqa: DTZ901

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _SECTION = "[X-Lsh]"
 _DIGEST = re.compile(r"^Digest=([0-9a-f]{64})\n", re.MULTILINE)
 _ON_CALENDAR = re.compile(r"^OnCalendar=(.+)$", re.MULTILINE)
+_JOB_UNIT = re.compile(rf"{PREFIX}[a-z0-9][a-z0-9-]*\.service")
 _KEY = re.compile(r"([A-Z][A-Za-z]*)=(.*)")
 # systemd's own limit for one line of a unit file (LONG_LINE_MAX).
 _LONGEST_LINE = 1024 * 1024
@@ -187,8 +188,8 @@ def helpers(job: Job, *, capped: bool) -> tuple[str, ...]:
     wanted = {
         "lsh-catch-up.service": job.caught_up_by_us or job.retries > 0,
         "lsh-tick@.service": queueing.needs_tick(job, capped=capped),
-        "lsh-queue.path": capped,
         "lsh-queue.service": capped,
+        "lsh-queue.path": capped,
     }
     return tuple(name for name, needed in wanted.items() if needed)
 
@@ -242,7 +243,7 @@ def is_once(service: str) -> bool:
 
 def is_job_unit(name: str) -> bool:
     """Whether a unit's name has the form of a job's service."""
-    return name.startswith(PREFIX) and name.endswith(".service")
+    return _JOB_UNIT.fullmatch(name) is not None
 
 
 def id_of_unit(name: str) -> str:

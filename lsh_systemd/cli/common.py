@@ -135,6 +135,18 @@ def with_app(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+def with_app_of(function: F) -> F:
+    """The same for a command whose own --user means something else: the scope stands before it (lshctl --user …)."""
+    import functools
+
+    @click.pass_context
+    @functools.wraps(function)
+    def wrapped(ctx: click.Context, /, **options: Any) -> Any:
+        return function(App(Scope(ctx.find_root().obj or ("system" if os.getuid() == 0 else "user"))), **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 job_argument = click.argument("name", metavar="JOB", shell_complete=lambda c, p, i: complete_jobs(c, i))

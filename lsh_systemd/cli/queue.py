@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app, with_app_of
 from lsh_systemd.cli.table import duration, local_time, print_table
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.queue import Entry, Queue
@@ -126,9 +126,11 @@ def limits_command(app: App, as_json: bool) -> None:
 @click.option("--user", "per_user", metavar="N", help="Of the jobs of each user that jobs run as.")
 @click.option("--group", "groups", multiple=True, metavar="NAME=N", help="Of the jobs in a group; may be repeated.")
 @dry_run_option
-@with_app
+@with_app_of
 def set_command(app: App, total: str | None, per_user: str | None, groups: tuple[str, ...], dry_run: bool) -> None:
     """Set how many jobs may run at once; a start beyond that waits. N is a number, or none for no limit.
+
+    Here --user is a limit; the scope goes first: lshctl --user limits set …
 
     \b
     lshctl limits set --global 10 --user 2 --group db=1

@@ -16,6 +16,8 @@ _COLOURS = {
     "waiting": "green",
     "disabled": "bright_black",
     "stopped": "yellow",
+    "stuck": "yellow",
+    "retrying": "yellow",
     "skipped": "yellow",
     "changed": "yellow",
     "manual": None,

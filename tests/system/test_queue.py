@@ -1,0 +1,170 @@
+"""Overlap, caps and the queue: what happens when a job is due while it, or too much else, runs."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.system.lsh import Lsh, seconds
+from tests.system.machine import eventually
+
+
+def overlaps(runs: list[dict[str, Any]]) -> int:
+    """The most runs that were going on at the same moment."""
+    began = [(seconds(run["started_at"]), 1) for run in runs]
+    ended = [(seconds(run["ended_at"]), -1) for run in runs]
+    most = now = 0
+    for _, step in sorted(began + ended, key=lambda each: (each[0], each[1])):
+        now += step
+        most = max(most, now)
+    return most
+
+
+@pytest.fixture
+def unlimited(lsh: Lsh) -> Any:
+    yield lsh
+    lsh("limits", "set", "--global", "none", "--user", "none", "--group", "db=none")
+
+
+def test_a_time_that_comes_while_the_run_before_goes_on_is_skipped(lsh: Lsh) -> None:
+    job = lsh.add("--calendar", "*:*:*", "--overlap", "skip", "--", "sleep 2.5")
+    eventually(lambda: sum(run["result"] == "success" for run in lsh.runs(job)) >= 2, timeout=20)
+    lsh("disable", job)
+    runs = [run for run in lsh.runs(job) if run["result"]]
+    skipped = [run for run in runs if run["result"] == "skipped"]
+    made = [run for run in runs if run["result"] == "success"]
+    assert len(skipped) >= 3
+    assert {run["reason"] for run in skipped} == {"the run before still went on"}
+    assert {run["trigger"] for run in runs} == {"timer"}
+    assert overlaps(made) == 1
+    for run in made[1:]:  # never the one that systemd has remembered: a start falls on a full second
+        assert seconds(run["started_at"]) % 1 < 0.5
+
+
+def test_a_run_is_replaced_by_the_next(lsh: Lsh) -> None:
+    job = lsh.add("--calendar", "*:*:0/2", "--overlap", "replace", "--", "trap 'exit 7' TERM; sleep 30 & wait")
+    runs = lsh.ended(job, 2, timeout=20)
+    lsh("disable", job)
+    lsh("stop", job)
+    ended = [run for run in runs if run["result"]]
+    assert [run["trigger"] for run in ended[:2]] == ["timer", "timer"]
+    for run in ended[:2]:
+        assert run["duration_seconds"] == pytest.approx(2, abs=0.7)
+
+
+def test_no_more_than_the_cap_and_none_is_lost(unlimited: Lsh) -> None:
+    lsh = unlimited
+    lsh("limits", "set", "--group", "db=2")
+    jobs = [lsh.add("--group", "db", "--", "sleep 0.5") for _ in range(8)]
+    free = lsh.add("--", "true")
+    for job in jobs:
+        assert "in the queue" in lsh("start", job).stdout
+    assert lsh.run(free)["result"] == "success"  # no cap, no waiting
+    told = [lsh.ended(job) for job in jobs]
+    runs = [run for each in told for run in each]
+    assert len(runs) == len(jobs)
+    assert {run["result"] for run in runs} == {"success"}
+    assert overlaps(runs) == 2
+    assert {run["trigger"] for run in runs} <= {"manual", "queue"}
+    assert lsh.json("queue") == []
+
+
+def test_the_queue_goes_by_priority_and_age_and_can_be_changed(unlimited: Lsh) -> None:
+    lsh = unlimited
+    lsh("limits", "set", "--global", "1")
+    first = lsh.add("--", "sleep 300")
+    low, high, normal, gone, last = (
+        lsh.add("--priority", priority, "--", "true") for priority in ("2", "8", "5", "5", "0")
+    )
+    lsh("start", first)
+    eventually(lambda: [row["job"] for row in lsh.json("queue")] == [first])
+    for job in (low, high, normal, gone, last):
+        lsh("start", job)
+    rows = lsh.json("queue")
+    assert [(row["job"], row["state"]) for row in rows] == [
+        (first, "running"), *((job, "waiting") for job in (high, normal, gone, low, last)),
+    ]  # fmt: skip
+    assert {row["waits_for"] for row in rows[1:]} == {"global"}
+    lsh("queue", "remove", gone)
+    lsh("queue", "promote", last)
+    lsh.told_off("queue", "promote", gone)
+    lsh("stop", first)
+    began = {job: seconds(lsh.ended(job)[0]["started_at"]) for job in (high, normal, low, last)}
+    assert sorted(began, key=lambda job: began[job]) == [last, high, normal, low]
+    assert lsh.runs(gone) == []
+
+
+def test_timers_of_capped_jobs_wait_too(unlimited: Lsh) -> None:
+    lsh = unlimited
+    lsh("limits", "set", "--global", "1")
+    jobs = [lsh.add("--calendar", "*:*:0/4", "--", "sleep 1.2") for _ in range(3)]
+    eventually(lambda: all(len([run for run in lsh.runs(job) if run["result"]]) >= 2 for job in jobs), timeout=30)
+    for job in jobs:
+        lsh("disable", job)
+    runs = [run for job in jobs for run in lsh.runs(job) if run["result"]]
+    assert {run["trigger"] for run in runs} <= {"queue", "timer"}
+    assert overlaps(runs) == 1
+    lsh("limits", "set", "--global", "none")
+    assert "Unit=" not in lsh.read(f"lsh-{jobs[0]}.timer")
+
+
+def test_what_waits_outlives_the_dispatcher(unlimited: Lsh) -> None:
+    lsh = unlimited
+    lsh("limits", "set", "--group", "db=1")
+    jobs = [lsh.add("--group", "db", "--", "sleep 0.3") for _ in range(10)]
+    for job in jobs:
+        lsh("start", job)
+    for _ in range(4):
+        time.sleep(0.5)
+        lsh.systemctl("kill", "--signal=KILL", "lsh-queue.service", check=False)
+    runs = [run for job in jobs for run in lsh.ended(job, timeout=30)]
+    assert len(runs) == len(jobs)
+    assert overlaps(runs) == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("limits", "set"),
+        ("limits", "set", "--global", "0"),
+        ("limits", "set", "--global", "many"),
+        ("limits", "set", "--group", "db"),
+        ("limits", "set", "--group", "=1"),
+        ("add", "x", "--overlap", "sometimes", "--schedule", "@daily", "--", "true"),
+        ("add", "x", "--overlap", "skip", "--", "true"),
+        ("add", "x", "--group", "a=b", "--", "true"),
+        ("queue", "remove", "nosuchjob"),
+    ],
+)
+def test_refused(lsh: Lsh, argv: tuple[str, ...]) -> None:
+    lsh.refused(*argv, status=2)
+
+
+def test_a_stuck_run_is_shown_told_and_ended(lsh: Lsh) -> None:
+    job = lsh.add("--stuck-after", "2s", "--", "sleep 300")
+    other = lsh.add("--", "sleep 300")
+    lsh("agent", "enable")
+    try:
+        lsh("start", job)
+        lsh("start", other)
+        assert {each["state"] for each in lsh.json("list")} == {"running"}
+        assert eventually(lambda: lsh.json("show", job)["state"] == "stuck")
+        eventually(lambda: f"{job} is stuck: it has run for" in lsh.machine.journal_text())
+        assert lsh("reset-stuck", "--dry-run").stdout.startswith(f"Would end {job}, ")
+        assert lsh("reset-stuck").stdout.startswith(f"{job}: ended after ")
+        assert lsh.ended(job)[0]["signal"] == "TERM"
+        assert lsh.json("show", other)["state"] == "running"
+        assert lsh("reset-stuck").stdout == "No run is stuck.\n"
+        assert lsh("reset-stuck", "--older-than", "1s").stdout.startswith(f"{other}: ended after ")
+        warnings = [line for line in lsh.machine.journal_text().splitlines() if f"{job} is stuck" in line]
+        assert len(warnings) == 1
+    finally:
+        lsh("agent", "disable")
+
+
+def test_a_run_that_ignores_sigterm_is_killed_after_its_grace(lsh: Lsh) -> None:
+    job = lsh.add("--timeout", "1s", "--grace", "1s", "--", "trap '' TERM; sleep 300 & while :; do wait; done")
+    run = lsh.run(job, check=False)
+    assert (run["result"], run["signal"]) == ("timeout", "KILL")
+    assert run["duration_seconds"] == pytest.approx(2, abs=0.8)
+    assert lsh.machine.run("pgrep", "-f", "sleep 300", check=False).returncode == 1
