@@ -7,6 +7,7 @@ dies in the middle goes on where it was.
 """
 
 import hashlib
+import subprocess
 import sys
 import time
 from bisect import bisect_right
@@ -16,13 +17,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lsh_systemd import analyze
+from lsh_systemd import analyze, daemons
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import UNIT
 from lsh_systemd.run import Cause, Run
+from lsh_systemd.scope import work_dir
 from lsh_systemd.store import Store
 from lsh_systemd.unit import on_calendar
 
@@ -117,6 +119,15 @@ def run(control: Control, waiting: Sequence[Backlog]) -> None:
                 open_ones.remove(each)
         if open_ones:
             time.sleep(_PAUSE_SECONDS)
+
+
+def resume_retries(control: Control) -> None:
+    """Make the retries that were pending when the machine went down, unless their jobs have run since."""
+    for path in (work_dir(control.scope) / "retry").glob("*"):
+        job_id = path.name
+        if "." in job_id or control.jobs.find(job_id) is None or control.manager.units(f"lsh-{job_id}.retry*.timer"):
+            continue
+        subprocess.run(["/bin/sh", str(daemons.script("retry")), control.scope, job_id, "fire"], check=False)
 
 
 def _next(control: Control, found: Found, queue: deque[int]) -> bool:

@@ -26,4 +26,5 @@ def catch_up_command(app: App, dry_run: bool) -> None:
     if not missed:
         click.echo("Nothing was missed.")
     if not dry_run:
+        catchup.resume_retries(app.control)
         catchup.run(app.control, waiting)
