@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from lsh_systemd import analyze, caps, daemons, limits, unit
+from lsh_systemd import analyze, caps, daemons, limits, secrecy, unit
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
@@ -42,6 +42,8 @@ class Control:
         now, local_zone = datetime.now(UTC), analyze.local_zone()
         known = limits.known(job, now=now, local_zone=local_zone)
         known = replace(known, capped=not once and self.is_capped(job))
+        if job.secrets:
+            known = replace(known, plain_secrets=secrecy.plain_secrets(job, self.scope, self.manager))
         if job.run_as is not None:
             _check_user_exists(job.run_as)
         recorder = str(daemons.script("record"))
@@ -82,12 +84,18 @@ class Control:
         if transient and job.on_boot:
             raise BadInput("--on-boot and --transient exclude each other: a transient job ends with the boot")
         self.check_time(job)
+        self.check_secrets(job)
         self._check_free(job)
 
     def check_time(self, job: Job) -> None:
         """Raise BadInput where the job's only time is over."""
         if job.at and job.at <= datetime.now(UTC):
             raise BadInput(f"{job.at:%Y-%m-%d %H:%M:%S} UTC is over", hint="--at takes a time to come")
+
+    def check_secrets(self, job: Job, before: Job | None = None) -> None:
+        """Raise BadInput for a secret that is not there, or of no use as the job wants it; what it had stays."""
+        if before is None or job.secrets != before.secrets:
+            secrecy.check(job, self.scope, self.manager)
 
     def update(self, found: Found, job: Job, *, force: bool = False) -> int | None:
         """Give the job a new definition under the same id; the next elapse.
@@ -96,6 +104,7 @@ class Control:
         """
         if job.id != found.id:
             raise ValueError("an update keeps the id; use rename")
+        self.check_secrets(job, found.job)
         files = self.render(job)
         daemons.provide(self.manager, unit.helpers(job, capped=self.is_capped(job)))
         with found.dir.locked():
@@ -113,7 +122,7 @@ class Control:
             return self.jobs.get(name)
         if self.is_running(found):
             raise LshError(f"{found.id} is running", hint=f"wait, or lshctl stop {found.id}")
-        self.check_new(replace(job, at=None), transient=found.transient)
+        self.check_new(replace(job, at=None, secrets=()), transient=found.transient)
         files = self.render(job)
         with found.dir.locked():
             found = self._unchanged_since(found, force=False)

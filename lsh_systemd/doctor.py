@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd import config, daemons, ledger
+from lsh_systemd import config, daemons, ledger, secrecy
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
@@ -204,6 +204,11 @@ class Doctor:
                 yield Finding(
                     check=name, level="warning", message="its unit files were edited by hand",
                     fix=f"lshctl --{self.scope} set {found.id} --force … takes that back; a drop-in keeps it",
+                )  # fmt: skip
+            if found.job and (problem := secrecy.problem(found.job, self.scope, self.manager)):
+                secret, words = problem
+                yield Finding(
+                    check=name, level="error", message=words, fix=f"lshctl --{self.scope} secrets set {secret}"
                 )  # fmt: skip
             timer = units.get(found.timer)
             wants_timer = found.job is not None and found.job.has_timer and not found.job.on_boot

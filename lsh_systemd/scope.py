@@ -45,6 +45,11 @@ def work_dir(scope: Scope) -> Path:
     return Path("/var/lib/lsh") if scope is Scope.SYSTEM else Path.home() / ".local/state/lsh"
 
 
+def secrets_dir(scope: Scope) -> Path:
+    """Where the secrets of the scope's jobs are."""
+    return state_dir(scope) / "secrets"
+
+
 def due_dir(scope: Scope) -> Path:
     """Where a catch-up run finds the scheduled time that it makes up for: %t/lsh/due in the unit."""
     return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/due"

@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsh_systemd import bounds, cron, queueing, retry, schedule
+from lsh_systemd import bounds, credentials, cron, queueing, retry, schedule
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobfile import format_size, from_plain, to_plain
 from lsh_systemd.schedule import ScheduleOver
-from lsh_systemd.scope import Scope
+from lsh_systemd.scope import Scope, secrets_dir
 from lsh_systemd.span import format_span
 from lsh_systemd.spec import Spec
 from lsh_systemd.timetable import Anchored, Limits
@@ -52,12 +52,13 @@ class Unreadable(LshError):
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What a job's schedule needs to know of the world: the times at which it keeps still, and, where there are such,
-    its --calendar as systemd has normalized it; whether caps bind the job."""
+    """What a job's files need to know of the world: the times at which it keeps still, and, where there are such, its
+    --calendar as systemd has normalized it; whether caps bind the job; which of its secrets are not encrypted."""
 
     limits: Limits = field(default_factory=Limits)
     specs: tuple[Spec, ...] = ()
     capped: bool = False
+    plain_secrets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,7 @@ def render(
         weights=bounds.priority_directives(job),
         x_retry=retry.section(job) if job.retries else "",
         x_queue=queueing.section(job, capped=known.capped) if known.capped or job.overlap != "queue" else "",
+        credentials=credentials.directives(job, secrets_dir(scope), known.plain_secrets),
         x_lsh=_x_lsh(job),
     )
     if max(map(len, service.encode().split(b"\n"))) >= _LONGEST_LINE:
@@ -221,12 +223,15 @@ def plain(value: str) -> str:
 
 
 def exec_start(job: Job) -> str:
-    """The value of ExecStart=: the shell with the command as one argument, or the bare words."""
+    """The value of ExecStart=: the shell with the command as one argument, or the bare words; where secrets become
+    variables, a shell before it that sets them."""
     words = (job.shell, "-c", job.command) if isinstance(job.command, str) else job.command
     # A first word that needs no quotes reads better without; the pattern lets no modifier (@ - : + !) through.
     head = words[0] if re.fullmatch(r"[A-Za-z0-9_/][A-Za-z0-9_./+-]*", words[0]) else exec_word(words[0])
     tail = (word if re.fullmatch(r"[A-Za-z0-9_./:=,+@-]+", word) else exec_word(word) for word in words[1:])
-    return " ".join([head, *tail])
+    setter = credentials.command_with_variables(job)
+    before = [f"/bin/sh -c {exec_word(setter)} lsh-secrets"] if setter else []
+    return " ".join([*before, head, *tail])
 
 
 def stdin_lines(text: str) -> list[str]:

@@ -23,6 +23,7 @@ words = st.one_of(printable, printable, anything, st.text(max_size=10))
 blobs = st.one_of(words, words, words, words, huge)
 paths = words.map(lambda word: f"/{word}")
 names = st.one_of(st.sampled_from(["A", "_B9", "LONG_NAME"]), words)
+secrets = st.one_of(st.sampled_from(["a", "db.pass-1", "key:TOKEN", "a:B9"]), words)
 
 plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
@@ -54,6 +55,7 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "groups": st.lists(words, max_size=2),
         "grace": st.sampled_from(["5s"]),
         "schedule_from": st.lists(words, max_size=1),
+        "secrets": st.lists(secrets, max_size=3),
         "catch_up": st.sampled_from(["none", "once", "all"]),
     },
 )

@@ -94,6 +94,8 @@ def _in_editor(text: str) -> str | None:
 def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> None:
     if job.at and job.at != found.valid_job.at:
         app.control.check_time(job)
+    if dry_run:
+        app.control.check_secrets(job, found.job)
     changes = describe_changes(found.files, app.control.render(job))
     if dry_run:
         click.echo(escape_controls(changes) or "Nothing would change.")
@@ -113,7 +115,9 @@ def _without(plain: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
     plain = {**plain, "env": dict(plain.get("env", {}))}
     for field in fields:
         head, _, variable = field.replace("-", "_", field.count("-") if "." not in field else 0).partition(".")
-        head = {"tz": "timezone", "tag": "tags", "from": "anchor", "persistent": "catch_up"}.get(head, head)
+        head = {"tz": "timezone", "tag": "tags", "from": "anchor", "persistent": "catch_up", "secret": "secrets"}.get(
+            head, head
+        )
         if head in ("name", "command"):
             raise BadInput(f"a job cannot be without its {head}")
         if variable and head == "env":

@@ -21,6 +21,7 @@ _NOT_STARTED = {
     203: "the program cannot be executed (203/EXEC)",
     216: "the group is unknown or forbidden (216/GROUP)",
     217: "the user is unknown or forbidden (217/USER)",
+    243: "a secret cannot be read (243/CREDENTIALS)",
 }
 
 

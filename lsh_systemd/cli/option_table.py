@@ -71,6 +71,9 @@ _OPTIONS = [
     _option("Where", "--env-file", multiple=True, metavar="PATH", help="A file of K=V lines; may be repeated."),
     _option("Where", "--working-dir", metavar="PATH", help="The folder to run in."),
     _option("Where", "--run-as", metavar="USER", help="The user to run as (system scope)."),
+    _option("Secrets", "--secret", "secrets", multiple=True, metavar="NAME[:VAR]",
+            help="A secret of `lshctl secrets`: the file $CREDENTIALS_DIRECTORY/NAME, readable for COMMAND alone; with "
+            ":VAR a variable, too, which all processes of COMMAND's user can see. May be repeated."),
     _option("Limits", "--timeout", metavar="SPAN", help="End a run that takes longer."),
     _option("Limits", "--grace", metavar="SPAN", help="How long a run has from SIGTERM to SIGKILL; systemd's is 90s."),
     _option("Limits", "--stuck-after", metavar="SPAN", help="Call a run stuck that takes longer; reset-stuck ends it."),

@@ -5,6 +5,7 @@ generated jobs at a time, in one reload, their properties in one script.
 """
 
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -33,7 +34,7 @@ NONE = 2**64 - 1
 DECIDED = {
     SERVICE: (
         "ExecStart ExecStopPost Environment EnvironmentFiles WorkingDirectory User SyslogIdentifier TimeoutStartUSec "
-        "MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust"
+        "MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust LoadCredentialEncrypted"
     ).split(),
     UNIT: "LoadState Description".split(),
     TIMER: "Unit RandomizedDelayUSec FixedRandomDelay TimersMonotonic TimersCalendar Persistent AccuracyUSec".split(),
@@ -128,6 +129,11 @@ def simple(path: str) -> str:
 def asked(job: Job) -> dict[str, Any]:
     """What systemd has to make of it, written down without a look at how the files are written."""
     argv = [job.shell, "-c", job.command] if isinstance(job.command, str) else list(job.command)
+    if setters := [each.split(":") for each in job.secrets if ":" in each]:
+        values = [f'{variable}="$(/bin/cat "$CREDENTIALS_DIRECTORY/{name}")"' for name, variable in setters]
+        exports = [f"export {variable}" for _, variable in setters]
+        chain = " && ".join([*itertools.chain(*zip(values, exports, strict=True)), 'exec "$@"'])
+        argv = ["/bin/sh", "-c", chain, "lsh-secrets", *argv]
     kept = [argv[0], *(word.replace("$", "$$") for word in argv[1:])]  # $$ is how systemd keeps a $
     weight = round(100 * 10 ** ((job.priority - 5) / 5)) if job.priority != 5 else NONE
     expected: dict[str, Any] = {
@@ -147,6 +153,9 @@ def asked(job: Job) -> dict[str, Any]:
         "CPUWeight": weight,
         "IOWeight": weight,
         "OOMScoreAdjust": -100 * (job.priority - 5) if job.priority != 5 else None,
+        "LoadCredentialEncrypted": [
+            [name, f"/var/lib/lsh/secrets/{name}.cred"] for name in sorted({each.split(":")[0] for each in job.secrets})
+        ],
     }
     if job.interval:
         usec = round(job.interval.total_seconds() * 1e6)
@@ -168,6 +177,7 @@ def comparable(told: dict[str, Any], job: Job) -> dict[str, Any]:
     for each in ("ExecStart", "ExecStopPost"):
         assert not any(ignore_failure for _, _, ignore_failure, *_ in told["ExecStart"])
         shown[each] = [command[1] for command in told[each]]
+    shown["LoadCredentialEncrypted"] = sorted(list(each) for each in told["LoadCredentialEncrypted"])
     shown["EnvironmentFiles"] = [list(each) for each in told["EnvironmentFiles"]]
     if job.priority == 5:
         shown["OOMScoreAdjust"] = None

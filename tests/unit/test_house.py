@@ -21,7 +21,7 @@ FLOORS = {
     "queueing retry run sandbox schedule scope span spec stats surprises text timetable unit zones",
     2: "analyze caps config crontabs ics journal manager notify queue remote stamps store unitdir vault",
     3: "catchup collector control crowd daemons dispatch doctor elapses importer jobs ledger limits once refresh "
-    "report status stuck sync",
+    "report secrecy status stuck sync",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

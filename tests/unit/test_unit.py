@@ -25,7 +25,8 @@ SERVICE = {
     "Service": set(
         "Type ExecStart User WorkingDirectory Environment EnvironmentFile TimeoutStartSec CPUWeight IOWeight Nice "
         "OOMScoreAdjust MemoryMax CPUQuota SyslogIdentifier SyslogLevelPrefix LogRateLimitIntervalSec "
-        "LogRateLimitBurst IOAccounting TimeoutStopSec ExecStopPost StandardInput StandardInputData".split()
+        "LogRateLimitBurst IOAccounting TimeoutStopSec ExecStopPost StandardInput StandardInputData "
+        "LoadCredential LoadCredentialEncrypted".split()
     ),
     "X-Retry": {"Delays", "On", "Not"},
     "X-Queue": {"Overlap", "Capped", "Rank"},
@@ -39,7 +40,9 @@ TIMER = {
     "Install": {"WantedBy"},
 }
 OPTIONAL = {"X-Retry", "X-Queue"}
-REPEATABLE = {"Environment", "EnvironmentFile", "ExecStopPost", "OnCalendar", "StandardInputData"}
+REPEATABLE = set(
+    "Environment EnvironmentFile ExecStopPost OnCalendar StandardInputData LoadCredential LoadCredentialEncrypted".split()
+)
 
 
 def job_from(plain: dict[str, Any]) -> Job:

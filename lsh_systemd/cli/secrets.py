@@ -1,0 +1,166 @@
+"""lshctl secrets."""
+
+import sys
+
+import click
+
+from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.table import local_time, print_table
+from lsh_systemd.errors import BadInput, LshError
+
+_keep_newline = click.option("--keep-newline", is_flag=True, help="Keep the newline at the end of a single line.")
+
+
+@click.group("secrets")
+def secrets_command() -> None:
+    """Keep passwords and keys for jobs.
+
+    A job that names a secret (--secret NAME) finds its value in the file $CREDENTIALS_DIRECTORY/NAME, and, with
+    --secret NAME:VAR, in the variable VAR. A variable can be seen by all processes of the job's user (and by root) in
+    /proc/PID/environ; the file is the better place. Nothing else holds the value: no unit, no command line, no output.
+
+    \b
+    pass show db | lshctl secrets set db-password
+    lshctl add report --secret db-password:PGPASSWORD -- 'psql -f report.sql'
+    """
+
+
+@secrets_command.command("set")
+@click.argument("name")
+@_keep_newline
+@dry_run_option
+@with_app
+def set_command(app: App, name: str, keep_newline: bool, dry_run: bool) -> None:
+    """Store a secret, or give it another value.
+
+    The value comes from standard input, or is asked for at a terminal; there is no option for it, as command lines can
+    be read by everybody. Any bytes, 1 MiB at most. Of a value that is a single line the newline at its end (which echo
+    puts there) is left off; all else stays as it is.
+    """
+    from lsh_systemd.credentials import check_name
+
+    check_name(name)
+    _put(app, name, _value(name, keep_newline), "Stored", dry_run)
+
+
+@secrets_command.command("rotate")
+@click.argument("name")
+@_keep_newline
+@dry_run_option
+@with_app
+def rotate_command(app: App, name: str, keep_newline: bool, dry_run: bool) -> None:
+    """Give a secret another value, as `set` does; the next runs see it."""
+    _check_there(app, name)
+    _put(app, name, _value(name, keep_newline), "Rotated", dry_run)
+
+
+@secrets_command.command("list")
+@json_option
+@with_app
+def list_command(app: App, as_json: bool) -> None:
+    """List the secrets: their names, when they got their values, and the jobs that use them."""
+    from lsh_systemd import credentials, secrecy
+    from lsh_systemd.run import rfc3339
+
+    used: dict[str, list[str]] = {}
+    for found in app.jobs.all():
+        for name in credentials.names(found.job) if found.job else ():
+            used.setdefault(name, []).append(found.id)
+    stored = secrecy.vault(app.scope, app.manager).all()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": each.name,
+                    "changed_at": rfc3339(each.changed_usec),
+                    "encrypted": each.encrypted,
+                    "jobs": used.get(each.name, []),
+                }
+                for each in stored
+            ]
+        )
+    elif stored:
+        rows = [
+            (each.name, local_time(each.changed_usec), ", ".join(used.get(each.name, [])) or "-") for each in stored
+        ]
+        print_table(("SECRET", "CHANGED", "JOBS"), rows)
+    else:
+        click.echo(f"There are no secrets in the {app.scope} scope. lshctl secrets set NAME stores one.")
+
+
+@secrets_command.command("remove")
+@click.argument("name")
+@dry_run_option
+@with_app
+def remove_command(app: App, name: str, dry_run: bool) -> None:
+    """Remove a secret that no job uses."""
+    from lsh_systemd import secrecy
+
+    _check_there(app, name)
+    if users := secrecy.used_by(app.jobs, name):
+        raise secrecy.in_use(name, users)
+    if dry_run:
+        click.echo(f"Would remove {name}.")
+        return
+    secrecy.take_away(secrecy.vault(app.scope, app.manager), app.jobs, name)
+    click.echo(f"Removed {name}.")
+
+
+def _check_there(app: App, name: str) -> None:
+    from lsh_systemd import secrecy
+    from lsh_systemd.credentials import check_name
+
+    check_name(name)
+    if secrecy.vault(app.scope, app.manager).find(name) is None:
+        raise BadInput(f"there is no secret {name} in the {app.scope} scope", hint="lshctl secrets list")
+
+
+def _put(app: App, name: str, value: bytes, done: str, dry_run: bool) -> None:
+    from lsh_systemd import secrecy
+
+    kept = secrecy.vault(app.scope, app.manager)
+    if dry_run:
+        secrecy.check_fit(app.jobs, name, value)
+        click.echo(f"Would store {name}.")
+        return
+    stored = secrecy.put(kept, app.jobs, name, value)
+    users = [found.id for found in secrecy.used_by(app.jobs, name)]
+    click.echo(f"{done} {name}." + (f" The next runs of {', '.join(users)} see it." if users else ""))
+    if not stored.encrypted:
+        click.echo(
+            f"It is not encrypted: systemd {app.manager.version} cannot decrypt for jobs of users (258 and later can). "
+            f"It lies in {kept.path}, where you alone, and root, may read it."
+        )
+
+
+def _value(name: str, keep_newline: bool) -> bytes:
+    """The value, from standard input or, where that is a terminal, from a prompt that shows nothing."""
+    from lsh_systemd.credentials import MAX_BYTES
+
+    if sys.stdin is None:
+        raise BadInput("there is no standard input to take the value from")
+    if sys.stdin.isatty():
+        return _asked(name)
+    try:
+        value = sys.stdin.buffer.read(MAX_BYTES + 2)
+    except OSError as error:
+        raise LshError(f"cannot read the value from standard input: {error.strerror}") from None
+    if not keep_newline and value.endswith(b"\n") and value.count(b"\n") == 1 and b"\0" not in value:
+        value = value[:-1]
+        if value:
+            click.echo("The newline at its end is left off (--keep-newline keeps it).", err=True)
+    return value
+
+
+def _asked(name: str) -> bytes:
+    import getpass
+
+    try:
+        value = getpass.getpass(f"Value of {name} (not shown): ")
+        if getpass.getpass("Again: ") != value:
+            raise BadInput("the two are not the same; nothing was changed")
+    except EOFError:
+        raise BadInput("no value was given; nothing was changed") from None
+    except UnicodeDecodeError:
+        raise BadInput("that is no text in the terminal's encoding", hint="pass it on standard input") from None
+    return value.encode(errors="surrogateescape")

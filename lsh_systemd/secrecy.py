@@ -1,0 +1,108 @@
+"""Which secrets there are, which jobs use them, and whether a job can have what it asks for."""
+
+import re
+
+from lsh_systemd import credentials
+from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.job import Job
+from lsh_systemd.jobs import Found, Jobs
+from lsh_systemd.manager import Manager
+from lsh_systemd.scope import Scope
+from lsh_systemd.vault import Stored, Vault
+
+# From here on a user's systemd decrypts credentials; before, LoadCredentialEncrypted= fails there (seen on 252).
+# (The limit for large ones was lifted in between; nobody will miss the difference.)
+_USERS_FROM = 258
+
+
+def vault(scope: Scope, manager: Manager) -> Vault:
+    """The secrets of the scope."""
+    number = re.match(r"\d+", manager.version)
+    new = number is not None and int(number[0]) >= _USERS_FROM
+    return Vault(scope, encrypts=new or scope is Scope.SYSTEM, takes_large=new)
+
+
+def plain_secrets(job: Job, scope: Scope, manager: Manager) -> frozenset[str]:
+    """Those of the job's secrets that are not encrypted. In system scope all are."""
+    if scope is Scope.SYSTEM or not job.secrets:
+        return frozenset()
+    kept = vault(scope, manager)
+    encrypted = {each.name: each.encrypted for each in kept.all()}
+    return frozenset(name for name in credentials.names(job) if not encrypted.get(name, kept.encrypts))
+
+
+def check(job: Job, scope: Scope, manager: Manager) -> None:
+    """Raise BadInput where a secret of the job's is not there, or is not what a run could be given."""
+    if not job.secrets:
+        return
+    kept = vault(scope, manager)
+    there = {each.name for each in kept.all()}
+    for name in credentials.names(job):
+        if name not in there:
+            raise BadInput(f"there is no secret {name} in the {scope} scope", hint=f"lshctl secrets set {name}")
+    values = {name: kept.value(name) for name in credentials.names(job)}
+    for name in credentials.variables(job).values():
+        check_variable(name, values[name])
+    if sum(len(name) + len(value) for name, value in values.items()) > credentials.MAX_BYTES:
+        raise BadInput("the secrets of the job are too large", hint="systemd takes 1 MiB for all of them together")
+
+
+def check_variable(name: str, value: bytes) -> None:
+    """Raise BadInput for what no variable can hold."""
+    if b"\0" in value:
+        raise BadInput(f"the secret {name} holds a NUL byte, which no variable can", hint="use it as a file")
+    if len(value) > credentials.MAX_VARIABLE_BYTES - credentials.MAX_NAME_BYTES:
+        raise BadInput(
+            f"the secret {name} is too large for a variable", hint="use it as a file: $CREDENTIALS_DIRECTORY/" + name
+        )
+
+
+def used_by(jobs: Jobs, name: str) -> list[Found]:
+    """The jobs that use the secret; also one whose files no longer tell a job, but still name it."""
+    mark = re.compile(rf"^LoadCredential(Encrypted)?={re.escape(name)}:", re.MULTILINE)
+    return [
+        found
+        for found in jobs.all()
+        if (name in credentials.names(found.job) if found.job else mark.search(found.pair.service))
+    ]
+
+
+def put(kept: Vault, jobs: Jobs, name: str, value: bytes) -> Stored:
+    """Give the secret a value. Raises BadInput for one that would not do."""
+    check_fit(jobs, name, value)
+    return kept.store(name, value)
+
+
+def check_fit(jobs: Jobs, name: str, value: bytes) -> None:
+    """Raise BadInput for a value that is empty, too large, or of no use to a job that has it as a variable."""
+    if not value:
+        raise BadInput(f"the value of {name} is empty", hint="did the command before the | fail?")
+    if len(name) + len(value) > credentials.MAX_BYTES:
+        raise BadInput(f"the value of {name} is too large", hint="systemd takes 1 MiB at most, the name included")
+    for found in used_by(jobs, name):
+        if found.job and name in credentials.variables(found.job).values():
+            check_variable(name, value)
+
+
+def take_away(kept: Vault, jobs: Jobs, name: str) -> None:
+    """Remove the secret. Raises BadInput while a job uses it."""
+    if users := used_by(jobs, name):
+        raise in_use(name, users)
+    kept.remove(name)
+
+
+def in_use(name: str, users: list[Found]) -> BadInput:
+    return BadInput(
+        f"the secret {name} is used by {', '.join(found.id for found in users)}",
+        hint=f"lshctl set {users[0].id} --unset secrets, or remove the job",
+    )
+
+
+def problem(job: Job, scope: Scope, manager: Manager) -> tuple[str, str] | None:
+    """The first secret that the job's runs cannot have, and why."""
+    for name in credentials.names(job):
+        try:
+            vault(scope, manager).value(name)
+        except LshError as error:
+            return name, error.message
+    return None
