@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lsh_systemd import crontab, crontabs
+from lsh_systemd import checks, crontab, crontabs
 from lsh_systemd.control import Control
 from lsh_systemd.cronjobs import Account, base_name, free_name, job_from
 from lsh_systemd.crontab import Crontab, Entry, Form
@@ -78,9 +78,16 @@ class Importer:
             notes += [Remark(source=label, line=note.line, message=note.text) for note in read.notes]
             for entry in read.entries:
                 try:
-                    drafts.append((source, entry, self._draft(source, entry)))
+                    job = self._draft(source, entry)
                 except LshError as error:
                     refused.append(_refusal(source, entry, error))
+                    continue
+                drafts.append((source, entry, job))
+                # No reason to refuse it: cron has run it until now.
+                notes += [
+                    Remark(source=label, line=entry.line, message=f"{each.message}; it is taken all the same")
+                    for each in checks.findings(job, self.scope)
+                ]
         steps = self._steps(drafts, refused, notes)
         return Plan(steps=tuple(steps), refused=tuple(refused), notes=tuple(notes))
 

@@ -23,7 +23,8 @@ words = st.one_of(printable, printable, anything, st.text(max_size=10))
 blobs = st.one_of(words, words, words, words, huge)
 paths = words.map(lambda word: f"/{word}")
 names = st.one_of(st.sampled_from(["A", "_B9", "LONG_NAME"]), words)
-secrets = st.one_of(st.sampled_from(["a", "db.pass-1", "key:TOKEN", "a:B9"]), words)
+_secrets = st.lists(st.sampled_from(["a", "db.pass-1", "key:TOKEN", "a:_C"]), max_size=3, unique=True)
+secrets = st.one_of(_secrets, _secrets, _secrets, st.lists(words, max_size=2))
 
 plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
@@ -55,7 +56,7 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "groups": st.lists(words, max_size=2),
         "grace": st.sampled_from(["5s"]),
         "schedule_from": st.lists(words, max_size=1),
-        "secrets": st.lists(secrets, max_size=3),
+        "secrets": secrets,
         "catch_up": st.sampled_from(["none", "once", "all"]),
     },
 )

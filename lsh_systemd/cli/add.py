@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from lsh_systemd.cli.checking import checked
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.option_table import GroupedCommand, job_options
 from lsh_systemd.cli.options import command_from, plain_from
@@ -42,6 +43,7 @@ def add_command(
     """
     no_shell = bool(options["no_shell"])
     job = from_plain({"name": name, "command": command_from(command, no_shell=no_shell), **plain_from(options)})
+    job = checked(job, app.scope)
     if dry_run:
         app.control.check_new(job, transient=transient)
         print_files(app, app.control.render(job), transient=transient)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from lsh_systemd.cli.add import say_next
+from lsh_systemd.cli.checking import checked
 from lsh_systemd.cli.common import App, dry_run_option, job_argument, with_app
 from lsh_systemd.cli.option_table import GroupedCommand, job_options
 from lsh_systemd.cli.options import command_from, merge, plain_from
@@ -94,6 +95,7 @@ def _in_editor(text: str) -> str | None:
 def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> None:
     if job.at and job.at != found.valid_job.at:
         app.control.check_time(job)
+    job = checked(job, app.scope, before=found.job)
     if dry_run:
         app.control.check_secrets(job, found.job)
     changes = describe_changes(found.files, app.control.render(job))

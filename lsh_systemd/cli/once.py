@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lsh_systemd.cli.checking import checked
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.option_table import GroupedCommand, run_options
 from lsh_systemd.cli.options import command_from, plain_from
@@ -55,6 +56,7 @@ def run_command(
 
     words = command_from(command, no_shell=bool(options["no_shell"]))
     job = from_plain({"name": name or f"run-{secrets.token_hex(4)}", "command": words, **plain_from(options)})
+    job = checked(job, app.scope)
     if dry_run:
         app.control.check_new(job, transient=True)
         print_files(app, app.control.render(job, once=True), transient=True)

@@ -71,6 +71,8 @@ _OPTIONS = [
     _option("Where", "--env-file", multiple=True, metavar="PATH", help="A file of K=V lines; may be repeated."),
     _option("Where", "--working-dir", metavar="PATH", help="The folder to run in."),
     _option("Where", "--run-as", metavar="USER", help="The user to run as (system scope)."),
+    _option("Where", "--allow-dangerous/--no-allow-dangerous", default=None,
+            help="Take a COMMAND that usually destroys (rm -rf $DIR/, curl | sh); the job remembers that it may."),
     _option("Secrets", "--secret", "secrets", multiple=True, metavar="NAME[:VAR]",
             help="A secret of `lshctl secrets`: the file $CREDENTIALS_DIRECTORY/NAME, readable for COMMAND alone; with "
             ":VAR a variable, too, which all processes of COMMAND's user can see. May be repeated."),

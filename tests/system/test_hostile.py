@@ -111,7 +111,7 @@ def loaded(machine: Machine, jobs: list[Job]) -> tuple[list[dict[str, Any]], lis
     wanted = []
     for job in jobs:
         for interface, names in DECIDED.items():
-            if interface != TIMER or job.has_timer:
+            if interface != TIMER or job.interval:
                 name = job.timer if interface == TIMER else job.unit
                 wanted += [(name, interface, each) for each in names]
     values, everything = machine.run("python3", "-c", READ, input=json.dumps(wanted)).json()
@@ -181,7 +181,7 @@ def comparable(told: dict[str, Any], job: Job) -> dict[str, Any]:
     shown["EnvironmentFiles"] = [list(each) for each in told["EnvironmentFiles"]]
     if job.priority == 5:
         shown["OOMScoreAdjust"] = None
-    if job.has_timer:
+    if job.interval:
         shown["TimersMonotonic"] = sorted([base, usec] for base, usec, _ in told["TimersMonotonic"])
     return shown
 
