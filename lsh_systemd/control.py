@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 
-from lsh_systemd import analyze, caps, daemons, limits, secrecy, unit
+from lsh_systemd import analyze, caps, daemons, limits, probe, sandbox, secrecy, unit
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
@@ -20,6 +21,8 @@ from lsh_systemd.stamps import Stamps
 from lsh_systemd.text import visible
 from lsh_systemd.unitdir import UnitDir
 
+# What DynamicUser= gives out (systemd's own constants).
+_DYNAMIC_UIDS = range(61184, 65520)
 # How long systemd may take to start a timer; it is a matter of milliseconds.
 _START_SECONDS = 10.0
 # How long systemd may take to drop a stopped unit from its memory before a reload is the quicker way.
@@ -48,8 +51,23 @@ class Control:
             _check_user_exists(job.run_as)
         recorder = str(daemons.script("record"))
         return unit.render(
-            job, scope=self.scope, recorder=recorder, now=now, local_zone=local_zone, known=known, once=once
+            job,
+            scope=self.scope,
+            recorder=recorder,
+            now=now,
+            local_zone=local_zone,
+            known=known,
+            once=once,
+            namespaces=self.namespaces(job),
         )
+
+    def namespaces(self, job: Job) -> bool:
+        """Whether what the job's isolation needs of the kernel can be had."""
+        return self.scope is Scope.SYSTEM or not sandbox.needs_namespaces(job) or self._user_namespaces
+
+    @cached_property
+    def _user_namespaces(self) -> bool:
+        return probe.user_namespaces()
 
     def is_capped(self, job: Job) -> bool:
         """Whether the job may have to wait in the queue."""
@@ -353,8 +371,10 @@ def is_believed(scope: Scope, found: Found | None, uid: int) -> bool:
         return uid == os.getuid()
     if uid == 0:
         return True
-    if found is None or found.job is None or found.job.run_as is None or unit.record_as_root(found.job):
+    if found is None or found.job is None or unit.record_as_root(found.job):
         return False
+    if found.job.run_as is None:
+        return uid in _DYNAMIC_UIDS
     return uid == _uid(found.job.run_as)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from lsh_systemd import config, daemons, ledger, secrecy
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
+from lsh_systemd.held import not_held
+from lsh_systemd.hints import hints
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
 from lsh_systemd.refresh import stale
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
@@ -56,6 +58,7 @@ class Doctor:
             ("clock", self._clock),
             ("jobs", self._jobs),
             ("schedules", self._schedules),
+            ("limits", self._limits),
         ]
         for name, check in checks:
             problems = False
@@ -240,6 +243,28 @@ class Doctor:
                 message=f"written for another time zone, year or version: {shown}",
                 fix=f"lshctl --{self.scope} refresh",
             )
+
+    def _limits(self) -> Iterator[Finding]:
+        """What of the jobs' limits and isolation does not hold here, and what of it has made a last run fail."""
+        try:
+            store = ledger.current(self.scope, self.jobs)
+        except LshError:  # told of by another check
+            store = None
+        last_runs = store.last_runs() if store else {}
+        for found in self.jobs.all():
+            if found.job is None:
+                continue
+            for line in not_held(self.control, found.job):
+                yield Finding(check=f"job {found.id}", level="warning", message=line)
+            last = last_runs.get(found.id)
+            if store and last and last.failed:
+                for hint in hints(found.job, store.run(last.id)[0]):
+                    yield Finding(
+                        check=f"job {found.id}",
+                        level="warning",
+                        message=f"its last run failed: {hint.reason}",
+                        fix=f"lshctl --{self.scope} set {found.id} {hint.options}",
+                    )
 
 
 def _output_of(command: list[str]) -> str:

@@ -80,6 +80,11 @@ class Manager:
         return str(self._property(MANAGER_PATH, f"{SYSTEMD}.Manager", "Version"))
 
     @cached_property
+    def control_group(self) -> str:
+        """The control group that all of this manager's units lie in."""
+        return str(self._property(MANAGER_PATH, f"{SYSTEMD}.Manager", "ControlGroup"))
+
+    @cached_property
     def unit_path(self) -> list[Path]:
         """The folders in which systemd looks for unit files, the most important first."""
         return [Path(each) for each in self._property(MANAGER_PATH, f"{SYSTEMD}.Manager", "UnitPath")]

@@ -76,6 +76,10 @@ class Run:
     def running(self) -> bool:
         return self.result is None
 
+    @property
+    def failed(self) -> bool:
+        return self.result not in (None, "success", "skipped", "lost")
+
     def to_json(self) -> dict[str, Any]:
         """The run in the shape that ``runs --json`` promises."""
         return {

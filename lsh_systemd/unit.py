@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsh_systemd import bounds, credentials, cron, queueing, retry, schedule
+from lsh_systemd import bounds, credentials, cron, queueing, retry, sandbox, schedule
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobfile import format_size, from_plain, to_plain
@@ -70,16 +70,27 @@ class JobFiles:
 
 
 def render(
-    job: Job, *, scope: Scope, recorder: str, now: datetime, local_zone: str, known: Known = Known(), once: bool = False
+    job: Job,
+    *,
+    scope: Scope,
+    recorder: str,
+    now: datetime,
+    local_zone: str,
+    known: Known = Known(),
+    once: bool = False,
+    namespaces: bool = True,
 ) -> dict[str, str]:
     """The job's unit files, {file name: text}; no timer when nothing schedules the job.
 
     ``recorder`` is the path of the script that leaves the run's record; ``now`` and ``local_zone`` say from when on
     and by which clock the changes to and from summer time are written into the timer; ``known`` is what had to be
-    looked up for its limits.
+    looked up for its limits. ``namespaces``: whether isolation that needs them can be had (see ``sandbox``).
     """
     if scope is Scope.USER and job.run_as is not None:
         raise BadInput("a user's jobs run as that user", hint="--run-as needs --system")
+    if scope is Scope.USER and job.dynamic_user:
+        raise BadInput("a user manager cannot make users", hint="--dynamic-user needs --system")
+    outside = record_outside(job, scope)
     templates = _templates()
     timer = ""
     if job.has_timer:
@@ -93,12 +104,15 @@ def render(
         system=scope is Scope.SYSTEM,
         user_flag="--user " if scope is Scope.USER else "",
         recorder=recorder,
-        record_as_root=scope is Scope.SYSTEM and record_as_root(job),
+        record_outside=outside,
         once=once,
         weights=bounds.priority_directives(job),
         x_retry=retry.section(job) if job.retries else "",
         x_queue=queueing.section(job, capped=known.capped) if known.capped or job.overlap != "queue" else "",
         credentials=credentials.directives(job, secrets_dir(scope), known.plain_secrets),
+        io_limits=bounds.io_limits(job),
+        protections=sandbox.protections(job, scope, namespaces=namespaces),
+        openings=sandbox.openings(job, scope, namespaces=namespaces, recorder=recorder, recorder_inside=not outside),
         x_lsh=_x_lsh(job),
     )
     if max(map(len, service.encode().split(b"\n"))) >= _LONGEST_LINE:
@@ -203,7 +217,14 @@ def record_as_root(job: Job) -> bool:
     of --env-file, a folder in LD_LIBRARY_PATH), and with it would be root: there the recorder runs as the job's user,
     and systemd's own messages judge the run (see ``fold``).
     """
-    return job.run_as is None
+    return job.run_as is None and not job.dynamic_user
+
+
+def record_outside(job: Job, scope: Scope) -> bool:
+    """Whether the recorder runs with the prefix "+": as root, or, of a user's job, as the user; in no sandbox."""
+    if scope is Scope.USER:
+        return sandbox.needs_namespaces(job) and not sandbox.record_inside(job)
+    return record_as_root(job) and not sandbox.record_inside(job)
 
 
 def exec_word(word: str) -> str:
@@ -220,6 +241,11 @@ def plain(value: str) -> str:
     """A value that systemd does not unquote. A backslash at its end would join the next line: a blank stops that."""
     value = value.replace("%", "%%")
     return f"{value} " if value.endswith("\\") else value
+
+
+def word(path: str) -> str:
+    """One of several values on a line; in quotes where it needs them."""
+    return path if re.fullmatch(r"[A-Za-z0-9_./+-]+", path) else quoted(path)
 
 
 def exec_start(job: Job) -> str:
@@ -301,6 +327,7 @@ def _templates() -> "Environment":
         plain=plain,
         span=format_span,
         size=format_size,
+        word=word,
         stdin_lines=stdin_lines,
     )
     return environment

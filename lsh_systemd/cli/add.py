@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from lsh_systemd.cli.checking import checked
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, warn_of_limits, with_app
 from lsh_systemd.cli.option_table import GroupedCommand, job_options
 from lsh_systemd.cli.options import command_from, plain_from
 from lsh_systemd.cli.table import local_time, relative
@@ -47,8 +47,10 @@ def add_command(
     if dry_run:
         app.control.check_new(job, transient=transient)
         print_files(app, app.control.render(job), transient=transient)
+        warn_of_limits(app, job)
         return
     next_usec = app.control.add(job, enabled=not disabled, transient=transient)
+    warn_of_limits(app, job)
     if as_json:
         from lsh_systemd.status import overview
 

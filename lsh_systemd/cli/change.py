@@ -7,7 +7,7 @@ import click
 
 from lsh_systemd.cli.add import say_next
 from lsh_systemd.cli.checking import checked
-from lsh_systemd.cli.common import App, dry_run_option, job_argument, with_app
+from lsh_systemd.cli.common import App, dry_run_option, job_argument, warn_of_limits, with_app
 from lsh_systemd.cli.option_table import GroupedCommand, job_options
 from lsh_systemd.cli.options import command_from, merge, plain_from
 from lsh_systemd.errors import BadInput, LshError
@@ -101,6 +101,7 @@ def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> N
     changes = describe_changes(found.files, app.control.render(job))
     if dry_run:
         click.echo(escape_controls(changes) or "Nothing would change.")
+        warn_of_limits(app, job)
         return
     if not changes:
         click.echo("Nothing changed.")
@@ -108,6 +109,7 @@ def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> N
     app.collect()  # first: what the timer started is told by the schedule it had
     next_usec = app.control.update(found, job, force=force)
     click.echo(f"Changed {found.id}.")
+    warn_of_limits(app, job)
     enabled = app.jobs.get(found.id).pair.enabled
     say_next(found.id, next_usec, has_timer=job.has_timer, on_boot=job.on_boot, disabled=not enabled)
 

@@ -17,6 +17,7 @@ from lsh_systemd.text import escape_controls
 
 if TYPE_CHECKING:
     from lsh_systemd.control import Control
+    from lsh_systemd.job import Job
     from lsh_systemd.jobs import Jobs
     from lsh_systemd.manager import Manager
     from lsh_systemd.store import Store
@@ -118,6 +119,14 @@ def fail(error: LshError) -> None:
     click.echo(f"{click.style('lshctl:', fg='red')} {escape_controls(error.message, keep='')}", err=True)
     if error.hint:
         click.echo(f"  {escape_controls(error.hint, keep='')}", err=True)
+
+
+def warn_of_limits(app: App, job: "Job") -> None:
+    """Say, on standard error, which of the job's limits and protections do not hold on this machine."""
+    from lsh_systemd.held import not_held
+
+    for line in not_held(app.control, job):
+        click.echo(f"{click.style('lshctl:', fg='yellow')} {escape_controls(line, keep='')}", err=True)
 
 
 def with_app(function: F) -> F:

@@ -70,12 +70,24 @@ def _list_row(status: Status) -> list[str]:
 def show_command(app: App, name: str, as_json: bool) -> None:
     """Show all there is to know of a job."""
     status = statuses(app, [app.jobs.get(name)])[0]
-    detail = status.to_detailed_json()
+    detail = status.to_detailed_json() | {"hints": _hints(app, status)}
     if as_json:
         print_json(detail)
         return
     for label, value in _show_lines(status, detail):
         click.echo(f"{click.style(f'{label:>14}', bold=True)}  {value}")
+
+
+def _hints(app: App, status: Status) -> list[dict[str, str]]:
+    """Which of the job's limits and protections may have stopped its last run, and what would lift each."""
+    job, last = status.found.job, status.last_run
+    if job is None or last is None or not last.failed:
+        return []
+    from lsh_systemd.hints import hints
+
+    whole = app.store.run(last.id)  # with its output
+    change = f"lshctl --{app.scope} set {status.found.id}"
+    return [{"reason": hint.reason, "fix": f"{change} {hint.options}"} for hint in hints(job, whole[0])]
 
 
 def _show_lines(status: Status, detail: dict[str, Any]) -> list[tuple[str, str]]:
@@ -92,6 +104,8 @@ def _show_lines(status: Status, detail: dict[str, Any]) -> list[tuple[str, str]]
     if last:
         took = f", took {duration(last.duration_usec / 1e6)}" if last.duration_usec is not None else ""
         lines.append(("last run", f"{local_time(last.started_usec)}, {paint(last.result or 'running')}{took}"))
+    for hint in detail["hints"]:
+        lines.append(("stopped by", escape_controls(f"{hint['reason']}: {hint['fix']}", keep="")))
     for key, value in (detail["definition"] or {}).items():
         lines.append((key.replace("_", " "), escape_controls(_shown(value), keep="")))
     lines += [("unit file", path) for path in detail["unit_files"]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lsh_systemd.cli.checking import checked
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, warn_of_limits, with_app
 from lsh_systemd.cli.option_table import GroupedCommand, run_options
 from lsh_systemd.cli.options import command_from, plain_from
 from lsh_systemd.jobfile import from_plain
@@ -22,6 +22,9 @@ _NOT_STARTED = {
     203: "the program cannot be executed (203/EXEC)",
     216: "the group is unknown or forbidden (216/GROUP)",
     217: "the user is unknown or forbidden (217/USER)",
+    218: "its capabilities cannot be taken (218/CAPABILITIES)",
+    226: "the sandbox cannot be set up; is a folder of it missing? (226/NAMESPACE)",
+    228: "system calls cannot be restricted (228/SECCOMP)",
     243: "a secret cannot be read (243/CREDENTIALS)",
 }
 
@@ -61,6 +64,7 @@ def run_command(
         app.control.check_new(job, transient=True)
         print_files(app, app.control.render(job, once=True), transient=True)
         return
+    warn_of_limits(app, job)
     once = RunOnce(control=app.control, job=job)
     run_id = once.start()
     if detach:

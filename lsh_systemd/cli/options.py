@@ -35,8 +35,8 @@ def plain_from(options: dict[str, Any], *, zone: str | None = None) -> dict[str,
         plain["no_retry_exit"] = [_status(each) for text in plain["no_retry_exit"] for each in text.split(",")]
     if "env" in plain:
         plain["env"] = dict(map(_variable, plain["env"]))
-    if "env_file" in plain:
-        plain["env_file"] = [_absolute(path) for path in plain["env_file"]]
+    for name in plain.keys() & {"env_file", "write_path"}:
+        plain[name] = [_absolute(path) for path in plain[name]]
     if "working_dir" in plain:
         plain["working_dir"] = _absolute(plain["working_dir"])
     if "cpu_quota" in plain:
@@ -80,6 +80,8 @@ def merge(old: dict[str, Plain], new: dict[str, Plain]) -> dict[str, Plain]:
         merged.pop("catch_up", None)
         if new.get("catch_up") == "none" or new.get("persistent") is False:
             merged.pop("catch_up_spread", None)
+    if new.get("sandbox") == "none" and not merged.get("dynamic_user"):
+        merged.pop("write_path", None)
     if "env" in new:
         new = {**new, "env": {**old.get("env", {}), **new["env"]}}
     return merged | new

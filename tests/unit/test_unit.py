@@ -26,7 +26,13 @@ SERVICE = {
         "Type ExecStart User WorkingDirectory Environment EnvironmentFile TimeoutStartSec CPUWeight IOWeight Nice "
         "OOMScoreAdjust MemoryMax CPUQuota SyslogIdentifier SyslogLevelPrefix LogRateLimitIntervalSec "
         "LogRateLimitBurst IOAccounting TimeoutStopSec ExecStopPost StandardInput StandardInputData "
-        "LoadCredential LoadCredentialEncrypted".split()
+        "LoadCredential LoadCredentialEncrypted MemoryHigh MemorySwapMax "
+        "IOReadBandwidthMax IOWriteBandwidthMax TasksMax LimitFSIZE LimitNOFILE DynamicUser NoNewPrivileges "
+        "RestrictSUIDSGID LockPersonality PrivateTmp ProtectSystem ProtectHome ProtectControlGroups "
+        "ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectHostname RestrictNamespaces "
+        "RestrictRealtime RestrictAddressFamilies MemoryDenyWriteExecute SystemCallArchitectures SystemCallFilter "
+        "KeyringMode RemoveIPC PrivateDevices ProtectClock ProtectProc CapabilityBoundingSet PrivateNetwork "
+        "PrivateUsers ReadWritePaths BindPaths BindReadOnlyPaths InaccessiblePaths".split()
     ),
     "X-Retry": {"Delays", "On", "Not"},
     "X-Queue": {"Overlap", "Capped", "Rank"},
@@ -41,7 +47,9 @@ TIMER = {
 }
 OPTIONAL = {"X-Retry", "X-Queue"}
 REPEATABLE = set(
-    "Environment EnvironmentFile ExecStopPost OnCalendar StandardInputData LoadCredential LoadCredentialEncrypted".split()
+    "Environment EnvironmentFile ExecStopPost OnCalendar StandardInputData LoadCredential LoadCredentialEncrypted "
+    "SystemCallFilter IOReadBandwidthMax IOWriteBandwidthMax ReadWritePaths BindPaths BindReadOnlyPaths "
+    "InaccessiblePaths".split()
 )
 
 
@@ -101,6 +109,8 @@ def test_no_value_adds_or_changes_a_directive(plain: dict[str, Any]) -> None:
             assert set(found[section]) <= keys
             assert len(once) == len(set(once))
         assert found.get("Service", []).count("Environment") == (len(job.env) if name == job.unit else 0)
+        writable = sum(found.get("Service", []).count(each) for each in ("ReadWritePaths", "BindPaths"))
+        assert writable == (len(job.write_path) if name == job.unit else 0)
 
 
 @given(plain_jobs)
