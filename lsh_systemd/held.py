@@ -1,4 +1,4 @@
-"""What of a job's limits and isolation does not hold on this machine, in plain words."""
+"""What of a job's limits and isolation does not hold on this machine, or lets no run begin, in plain words."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +35,9 @@ def not_held(control: Control, job: Job) -> Iterator[str]:
     for path in dict.fromkeys(path for _, path, _ in io_limits(job)):
         if not Path(path).exists():
             yield f"--io-max {path} will not hold: there is no {path}"
+    for path in job.write_path:
+        if not Path(path).exists():
+            yield f"--write-path {path}: there is no {path}, and without it no run can begin"
     if sandbox.has_own_view(job) and not control.namespaces(job):
         yield (
             f"--sandbox {job.sandbox} protects no files: your user manager may not make user namespaces "

@@ -12,6 +12,7 @@ from lsh_systemd.text import escape_controls
 
 _TAIL = 8192
 _PATH = re.compile(r"/[^\s'\":;,()‘’“”]+")
+_QUOTED_PATH = re.compile(r"[‘'](/[^'’]*)['’]")
 # A shell tells of a process that died of a signal by 128 + its number.
 _SIGSYS, _SIGXFSZ = 128 + 31, 128 + 25
 # systemd's own exit statuses (systemd.exec(5)): the step before the command that failed.
@@ -115,5 +116,5 @@ def _says(tail: str, *phrases: str) -> bool:
 
 def _path_in(line: str) -> str | None:
     """The last path that a line names: "sh: 1: cannot create /etc/x: Read-only file system" → /etc/x."""
-    found = _PATH.findall(line)
+    found = _QUOTED_PATH.findall(line) or _PATH.findall(line)
     return found[-1].rstrip(".") if found else None

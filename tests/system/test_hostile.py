@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from lsh_systemd import unit
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
-from lsh_systemd.jobfile import from_plain
+from lsh_systemd.jobfile import from_plain, parse_size
 from lsh_systemd.scope import Scope
 from tests.hostile import plain_jobs
 from tests.system.lsh import SERVICE, TIMER, UNIT
@@ -34,7 +34,9 @@ NONE = 2**64 - 1
 DECIDED = {
     SERVICE: (
         "ExecStart ExecStopPost Environment EnvironmentFiles WorkingDirectory User SyslogIdentifier TimeoutStartUSec "
-        "MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust LoadCredentialEncrypted"
+        "MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust MemoryHigh MemorySwapMax TasksMax "
+        "LimitFSIZE LimitNOFILE IOReadBandwidthMax IOWriteBandwidthMax DynamicUser PrivateNetwork ProtectSystem "
+        "ProtectHome NoNewPrivileges ReadWritePaths BindPaths BindReadOnlyPaths LoadCredentialEncrypted"
     ).split(),
     UNIT: "LoadState Description".split(),
     TIMER: "Unit RandomizedDelayUSec FixedRandomDelay TimersMonotonic TimersCalendar Persistent AccuracyUSec".split(),
@@ -43,8 +45,17 @@ DECIDED = {
 DIFFERENT = {
     *DECIDED[SERVICE], *DECIDED[UNIT], "ExecStartEx", "ExecStopPostEx", "EffectiveMemoryMax", "MemoryAvailable",
     "Id", "Names", "FragmentPath", "InvocationID", "TriggeredBy", "RequiresMountsFor", "WantsMountsFor",
+    "LimitFSIZESoft", "LimitNOFILESoft", "EffectiveMemoryHigh", "EffectiveTasksMax",
     "SetLoginEnvironment", "StateChangeTimestamp", "StateChangeTimestampMonotonic",
 }  # fmt: skip
+# What isolation changes, where it is asked for.
+ISOLATION = set(
+    "PrivateTmp PrivateTmpEx PrivateDevices DeviceAllow DevicePolicy ProtectClock ProtectControlGroups "
+    "ProtectControlGroupsEx ProtectHostname ProtectHostnameEx ProtectKernelLogs ProtectKernelModules "
+    "ProtectKernelTunables ProtectProc RestrictAddressFamilies RestrictNamespaces RestrictRealtime RestrictSUIDSGID "
+    "LockPersonality MemoryDenyWriteExecute RemoveIPC KeyringMode SystemCallArchitectures SystemCallFilter "
+    "CanLiveMount CapabilityBoundingSet InaccessiblePaths PrivateMounts After Requires Wants Group".split()
+)
 READ = """
 import json, sys
 from lsh_systemd.manager import SERVICE, UNIT, Manager, unit_object
@@ -156,7 +167,21 @@ def asked(job: Job) -> dict[str, Any]:
         "LoadCredentialEncrypted": [
             [name, f"/var/lib/lsh/secrets/{name}.cred"] for name in sorted({each.split(":")[0] for each in job.secrets})
         ],
+        "MemoryHigh": job.memory_high or NONE,
+        "MemorySwapMax": NONE if job.swap_max is None else job.swap_max,
+        "TasksMax": job.tasks_max,
+        "LimitFSIZE": job.file_size_max or NONE,
+        "LimitNOFILE": job.open_files_max,
+        **asked_isolation(job),
     }
+    if job.cpu_weight:
+        expected["CPUWeight"] = job.cpu_weight
+    if job.io_weight:
+        expected["IOWeight"] = job.io_weight
+    for name, sign in (("IOReadBandwidthMax", "read="), ("IOWriteBandwidthMax", "write=")):
+        told = [text.rpartition(":") for text in job.io_max]
+        rates = [(path, rate) for path, _, rates in told for rate in rates.split(",") if rate.startswith(sign)]
+        expected[name] = [[simple(path), parse_size(rate.removeprefix(sign))] for path, rate in rates]
     if job.interval:
         usec = round(job.interval.total_seconds() * 1e6)
         expected |= {
@@ -171,6 +196,25 @@ def asked(job: Job) -> dict[str, Any]:
     return expected
 
 
+def asked_isolation(job: Job) -> dict[str, Any]:
+    boxed, strict = job.sandbox != "none", job.sandbox == "strict"
+    own = ("/tmp/", "/var/tmp/") if boxed or job.dynamic_user else ()
+    hidden = (*own, "/home/", "/root/", "/run/user/") if strict else own
+    bound = [path for path in job.write_path if path.startswith(hidden)]
+    folder = job.working_dir
+    seen = folder and f"{folder}/".startswith(hidden) and not f"{folder}/".startswith(tuple(f"{p}/" for p in bound))
+    return {
+        "DynamicUser": job.dynamic_user,
+        "PrivateNetwork": job.network == "none",
+        "ProtectSystem": "strict" if boxed or job.dynamic_user else "no",
+        "ProtectHome": "tmpfs" if strict else "read-only" if boxed or job.dynamic_user else "no",
+        "NoNewPrivileges": boxed or job.dynamic_user,
+        "ReadWritePaths": [simple(path) for path in job.write_path if path not in bound],
+        "BindPaths": [simple(path) for path in bound],
+        "BindReadOnlyPaths": [simple(folder)] if seen and folder else [],
+    }
+
+
 def comparable(told: dict[str, Any], job: Job) -> dict[str, Any]:
     """The same without what a job does not decide: counters, times, and the machine's own OOM score."""
     shown = dict(told)
@@ -181,7 +225,16 @@ def comparable(told: dict[str, Any], job: Job) -> dict[str, Any]:
     shown["EnvironmentFiles"] = [list(each) for each in told["EnvironmentFiles"]]
     if job.priority == 5:
         shown["OOMScoreAdjust"] = None
-    if job.interval:
+    for name, value in (("TasksMax", job.tasks_max), ("LimitNOFILE", job.open_files_max)):
+        shown[name] = shown[name] if value else None  # else the manager's own
+    shown["User"] = "" if job.dynamic_user else shown["User"]  # else a name of systemd's choice
+    for name in ("BindPaths", "BindReadOnlyPaths"):
+        shown[name] = [path for path, *_ in told[name]]
+    for name in ("IOReadBandwidthMax", "IOWriteBandwidthMax"):
+        shown[name] = [list(each) for each in told[name]]
+    if not job.interval:  # a calendar, then: what that becomes is tested elsewhere
+        shown = {name: value for name, value in shown.items() if name not in DECIDED[TIMER]}
+    else:
         shown["TimersMonotonic"] = sorted([base, usec] for base, usec, _ in told["TimersMonotonic"])
     return shown
 
@@ -212,7 +265,9 @@ def test_what_systemd_loads_is_what_was_asked(machine: Machine) -> None:
             assert comparable(told, job) == asked(job), job
         for job, told in zip(jobs, everything, strict=True):
             assert told["Id"] == job.unit
-            assert {key for key, _ in differences(told, everything[0])} <= DIFFERENT, job
+            isolated = job.sandbox != "none" or job.dynamic_user or job.network == "none"
+            allowed = DIFFERENT | ISOLATION if isolated else DIFFERENT
+            assert {key for key, _ in differences(told, everything[0])} <= allowed, job
     finally:
         machine.run("sh", "-c", f"rm -f {FOLDER}/lsh-hostile-*")
         machine.run("systemctl", "daemon-reload")

@@ -175,6 +175,7 @@ def test_no_sandbox_takes_its_write_paths_along() -> None:
         ),
         ({"dynamic_user": True}, {"output": b"OSError: [Errno 30] Read-only file system: '/a/b'"}, ["--write-path /a"]),
         (STRICT, {"output": b"cat: /home/bob/x: No such file or directory\n"}, ["--sandbox standard"]),
+        (STRICT, {"output": b"cat: '/home/a b/x': No such file or directory\n"}, ["--sandbox standard"]),
         ({"sandbox": "standard"}, {"output": b"cat: /home/bob/x: No such file or directory\n"}, []),
         ({"sandbox": "standard"}, {"output": b'sudo: The "no new privileges" flag is set\n'}, ["--sandbox none"]),
         (STRICT, {"output": b"chown: changing ownership: Operation not permitted\n"}, ["--sandbox standard"]),
