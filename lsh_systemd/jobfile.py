@@ -73,7 +73,8 @@ def parse_size(text: str) -> int:
     body = text.upper().removesuffix("IB").removesuffix("B") if text[-1:].isalpha() else text
     number, unit = (body[:-1], body[-1]) if body[-1:].isalpha() else (body, "")
     try:
-        size = int(float(number) * _UNITS[unit])
+        whole = number.isascii() and number.isdecimal() and len(number) < 20  # a float is exact up to 2^53 only
+        size = int(number) * _UNITS[unit] if whole else int(float(number) * _UNITS[unit])
         if size < 0:
             raise ValueError(text)
     except (KeyError, ValueError, OverflowError):

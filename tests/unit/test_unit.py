@@ -84,6 +84,7 @@ def directives(text: str) -> dict[str, list[str]]:
 
 
 @given(plain_jobs)
+@example({"name": "x", "command": "true", "swap_max": 2**53 + 1})
 def test_a_job_is_read_back_as_it_was(plain: dict[str, Any]) -> None:
     job = job_from(plain)
     files = render(job)
