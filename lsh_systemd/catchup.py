@@ -105,7 +105,7 @@ def _delay(job: Job) -> timedelta:
 
 
 def run(control: Control, waiting: Sequence[Backlog]) -> None:
-    """Start each job for each of its times, one after the other, and wait until the last one was started."""
+    """Start each job for each of its times, one after the other, and wait for the last one's end."""
     began = time.monotonic()
     queues = {each.found.id: deque(each.due) for each in waiting}
     open_ones = list(waiting)
@@ -114,7 +114,8 @@ def run(control: Control, waiting: Sequence[Backlog]) -> None:
             queue = queues[each.found.id]
             if not queue:
                 control.stamps.renew(each.found.timer, each.until_usec)
-                open_ones.remove(each)
+                if control.forget_due(each.found):
+                    open_ones.remove(each)
             elif time.monotonic() - began >= each.delay.total_seconds() and not _next(control, each.found, queue):
                 open_ones.remove(each)
         if open_ones:
@@ -137,7 +138,7 @@ def _next(control: Control, found: Found, queue: deque[int]) -> bool:
         if now is None or now.job != found.job or not now.pair.enabled:
             print(f"{found.id}: changed or gone, no more catching up", file=sys.stderr)
             return False
-        if control.is_running(found):
+        if not control.forget_due(found):
             return True
         control.start(found, Cause(TRIGGER, due_usec=queue[0]))
         queue.popleft()

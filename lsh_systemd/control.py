@@ -357,6 +357,15 @@ class Control:
         except OSError as error:
             raise LshError(f"cannot write {folder / job_id}: {error.strerror}") from None
 
+    def forget_due(self, found: Found) -> bool:
+        """Take away what the job's last catch-up run was told, now that it has ended; False while the job runs. (The
+        unit does so itself where it may: at once, but as root.)"""
+        if self.is_running(found):
+            return False
+        with contextlib.suppress(OSError):
+            (due_dir(self.scope) / found.id).unlink()
+        return True
+
     def _restamp(self, job: Job) -> None:
         """What was missed until now is not to be made up for."""
         if job.caught_up_by_us:
