@@ -4,12 +4,12 @@ import contextlib
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 
-from lsh_systemd import analyze, caps, daemons, limits, probe, sandbox, secrecy, unit
+from lsh_systemd import analyze, caps, daemons, follow, hooks, limits, probe, sandbox, secrecy, unit
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
@@ -84,17 +84,18 @@ class Control:
         folder = self.jobs.transient if transient else self.jobs.lasting
         with folder.locked():
             self._check_free(job)
-            stale = any(self.manager.is_loaded(name) for name in (job.unit, job.timer))
+            stale = any(self.manager.is_loaded(name) for name in (job.unit, job.timer, *job.activators))
             with self._undone_on_failure(folder, job):
                 self.stamps.forget(job.timer)
                 self._restamp(job)
+                follow.begin_anew(self.scope, job)
                 folder.write(files)
                 if stale:  # the last run of a removed job of this name still goes on
                     self.manager.reload()
                 self._check_loaded(job)
-                if enabled and job.has_timer:
-                    folder.enable(job.timer)
-                    self._start_timer(job)
+                follow.provide(self.manager, folder, self.jobs, job.after)
+                if enabled:
+                    self._activate(folder, job)
         return self.next_elapse(job.timer) if enabled and job.has_timer else None
 
     def check_new(self, job: Job, *, transient: bool) -> None:
@@ -104,6 +105,7 @@ class Control:
         self.check_time(job)
         self.check_secrets(job)
         self._check_free(job)
+        follow.check(self.jobs, job)
 
     def check_time(self, job: Job) -> None:
         """Raise BadInput where the job's only time is over."""
@@ -123,12 +125,14 @@ class Control:
         if job.id != found.id:
             raise ValueError("an update keeps the id; use rename")
         self.check_secrets(job, found.job)
+        follow.check(self.jobs, job, old=found)
         files = self.render(job)
         daemons.provide(self.manager, unit.helpers(job, capped=self.is_capped(job)))
         with found.dir.locked():
             found = self._unchanged_since(found, force=force)
             if files != found.files:
                 self._swap(found, job, files)
+                follow.provide(self.manager, found.dir, self.jobs, {*job.after, *found.valid_job.after})
         return self.next_elapse(job.timer) if job.has_timer else None
 
     def rename(self, found: Found, name: str) -> Found:
@@ -140,44 +144,68 @@ class Control:
             return self.jobs.get(name)
         if self.is_running(found):
             raise LshError(f"{found.id} is running", hint=f"wait, or lshctl stop {found.id}")
-        self.check_new(replace(job, at=None, secrets=()), transient=found.transient)
+        self.check_renamed(found, job)
         files = self.render(job)
+        others = follow.followers(self.jobs, found.id)
+        for other in others:
+            self._unchanged_since(other, force=False)
         with found.dir.locked():
             found = self._unchanged_since(found, force=False)
-            was_active = self.manager.get(found.timer, UNIT, "ActiveState") == "active"
+            was_active = self._is_active(found)
             with self._undone_on_failure(found.dir, job):
                 found.dir.write(files)
                 self._check_loaded(job)
                 self.stamps.move(found.timer, job.timer)
+                self._stop(found.activators)
+                follow.rename(self.scope, found.id, job.id)
                 if found.pair.enabled:
-                    found.dir.enable(job.timer)
+                    self._enable(found.dir, job)
                 if was_active:
-                    self._start_timer(job)
+                    self._start_activators(job)
             self._take_away(found)
+        for other in others:
+            self.update(other, hooks.renamed(other.valid_job, found.id, job.id))
+        follow.provide(self.manager, found.dir, self.jobs, old.after)
         return self.jobs.get(name)
+
+    def check_renamed(self, found: Found, job: Job) -> None:
+        """Raise BadInput or JobExists where the job cannot get that name."""
+        self._check_free(job)
+        follow.check(self.jobs, job, old=found)
 
     def remove(self, found: Found) -> None:
         """End the job's schedule and delete its unit files. A run in progress goes on to its end."""
         with found.dir.locked():
+            # A reload would take the end of a run in progress from it, and so its record.
+            reload = not self.is_running(found)
             self._take_away(found)
             self.stamps.forget(found.timer)
+            follow.forget(self.scope, found.id)
+            after = found.job.after if found.job else ()
+            follow.provide(self.manager, found.dir, self.jobs, after, reload=reload)
+            # Units that name each other may stay in memory when all of them rest (seen on 252).
+            names = [found.service, *found.activators]
+            if after and reload and not self.manager.wait_forgotten(names, seconds=_FORGET_SECONDS):
+                self.manager.reload()
 
     def enable(self, found: Found) -> int | None:
         """Let the schedule count, now and after a reboot; the next elapse. What was missed meanwhile stays missed."""
         job = found.valid_job
-        if not job.has_timer:
+        if not job.activators:
             raise BadInput(f"{found.id} has no schedule", hint=f"lshctl set {found.id} --schedule …")
         with found.dir.locked():
             self._restamp(job)
-            found.dir.enable(found.timer)
-            self._start_timer(job)
-        return self.next_elapse(found.timer)
+            if not found.pair.enabled:
+                follow.begin_anew(self.scope, job)
+            self._activate(found.dir, job)
+        return self.next_elapse(found.timer) if job.has_timer else None
 
     def disable(self, found: Found) -> None:
         """Let the schedule rest until ``enable``; a run in progress goes on."""
         with found.dir.locked():
-            found.dir.disable(found.timer)  # first: on a read-only file system nothing is changed
-            self._stop_timer(found.timer)
+            for name in found.activators:  # first: on a read-only file system nothing is changed
+                found.dir.disable(name)
+            self._stop(found.activators)
         self.cancel_retry(found)
 
     def start(self, found: Found, cause: Cause = BY_HAND) -> str:
@@ -226,63 +254,80 @@ class Control:
 
     def _swap(self, found: Found, job: Job, files: Mapping[str, str]) -> None:
         """Put new files in the place of old ones and let systemd see them, with as little as will do."""
-        timer_changed = files.get(job.timer) != found.pair.timer
-        was_active = self.manager.get(found.timer, UNIT, "ActiveState") == "active"
+        timer_changed = files.get(job.timer, "") != found.pair.timer
+        was_active = self._is_active(found)
         # The span of --every counts from the timer's start: where only the service changes, the timer goes on.
-        if timer_changed or not job.interval:
-            self._stop_timer(found.timer)
+        if timer_changed or not job.interval or job.activators != found.activators:
+            self._stop(found.activators)
             # A unit that nothing holds in memory is read anew when needed: no reload, which takes 1 s for 1,000 jobs.
-            forgotten = self.manager.wait_forgotten([found.timer, found.service], seconds=_FORGET_SECONDS)
+            names = [found.service, *found.activators]
+            forgotten = self.manager.wait_forgotten(names, seconds=_FORGET_SECONDS)
         else:
             forgotten = False
         try:
             # A timer that was only rendered anew has still to make up for what it had missed.
             if timer_changed and (job != found.job or job.persistent):
                 self._restamp(job)
+            if bool(job.after) != bool(found.valid_job.after):
+                follow.begin_anew(self.scope, job)
             self._put_in_place(found, job, files, reload=not forgotten)
             self._check_loaded(job)
-            if job.has_timer and (was_active or found.pair.enabled or not found.pair.timer):
-                self._start_timer(job)
+            if was_active or found.pair.enabled or not found.activators:
+                self._start_activators(job)
         except BaseException:
             with contextlib.suppress(LshError):
                 self._put_in_place(found, found.valid_job, found.files, reload=True)
                 if was_active:
-                    self.manager.start(found.timer)
+                    self._start_activators(found.valid_job)
             raise
 
     def _put_in_place(self, found: Found, job: Job, files: Mapping[str, str], *, reload: bool) -> None:
         found.dir.write(files)
-        if not job.has_timer:
-            found.dir.disable(found.timer)
-            found.dir.remove(found.timer)
-        elif not found.pair.timer:
-            found.dir.enable(job.timer)
+        for name in {found.timer, *found.files, *hooks.files(found.valid_job)} - files.keys():
+            found.dir.disable(name)
+            found.dir.remove(name)
+        if found.pair.enabled or not found.activators:
+            self._enable(found.dir, job)
         if reload:
             self.manager.reload()
 
     def _take_away(self, found: Found) -> None:
-        found.dir.disable(found.timer)  # first: on a read-only file system nothing is changed
-        self._stop_timer(found.timer)
+        for name in {found.timer, *found.activators}:  # first: on a read-only file system nothing is changed
+            found.dir.disable(name)
+        self._stop((found.timer, *found.activators))
         self.cancel_retry(found)
-        found.dir.remove(found.service, found.timer)
+        found.dir.remove(found.timer, *found.files)
         with contextlib.suppress(ManagerError):  # it was not in memory, or had not failed
             self.manager.reset_failed(found.service)
 
-    def _start_timer(self, job: Job) -> None:
-        if job.on_boot:
-            return  # a timer whose OnBootSec= is over elapses the moment it starts: leave that to the next boot
-        self.manager.start(job.timer)
-        if self.manager.wait(job.timer, {"active", "failed"}, seconds=_START_SECONDS) != "active":
-            raise ManagerError(f"systemd did not start {job.timer}", hint=f"systemctl status {job.timer} says why")
+    def _activate(self, folder: UnitDir, job: Job) -> None:
+        self._enable(folder, job)
+        self._start_activators(job)
 
-    def _stop_timer(self, timer: str) -> None:
-        if self.manager.is_loaded(timer):
-            self.manager.stop(timer)
-            self.manager.wait(timer, {"inactive", "failed"}, seconds=_START_SECONDS)
+    def _enable(self, folder: UnitDir, job: Job) -> None:
+        for name in job.activators:
+            folder.enable(name)
+
+    def _start_activators(self, job: Job) -> None:
+        for name in job.activators:
+            if job.on_boot and name == job.timer:
+                continue  # a timer whose OnBootSec= is over elapses the moment it starts: leave that to the next boot
+            self.manager.start(name)
+            if self.manager.wait(name, {"active", "failed"}, seconds=_START_SECONDS) != "active":
+                raise ManagerError(f"systemd did not start {name}", hint=f"systemctl status {name} says why")
+
+    def _stop(self, names: Iterable[str]) -> None:
+        for name in filter(self.manager.is_loaded, names):
+            self.manager.stop(name)
+            self.manager.wait(name, {"inactive", "failed"}, seconds=_START_SECONDS)
+
+    def _is_active(self, found: Found) -> bool:
+        names = (found.timer, *found.activators)
+        return any(self.manager.get(name, UNIT, "ActiveState") == "active" for name in dict.fromkeys(names))
 
     def _check_loaded(self, job: Job) -> None:
         """Let systemd read the job's units; raise ManagerError, with its reason, where it does not take one."""
-        for name in (job.unit, job.timer) if job.has_timer else (job.unit,):
+        for name in (job.unit, *job.activators):
             if self.manager.get(name, UNIT, "LoadState") == "not-found":
                 self.manager.reload()  # a file system that did not show the change of the folder (hostfs: seen)
             state = self.manager.get(name, UNIT, "LoadState")
@@ -320,9 +365,10 @@ class Control:
         except BaseException:  # Ctrl-C too
             # Each on its own: the step that failed may well be the one that cannot be undone.
             steps: list[Callable[[], None]] = [
-                lambda: self._stop_timer(job.timer),
-                lambda: folder.disable(job.timer),
-                lambda: folder.remove(job.unit, job.timer),
+                lambda: self._stop(job.activators),
+                *(partial(folder.disable, name) for name in job.activators),
+                lambda: folder.remove(job.unit, job.timer, *hooks.files(job)),
+                lambda: follow.provide(self.manager, folder, self.jobs, job.after),
             ]
             for undo in steps:
                 with contextlib.suppress(LshError):

@@ -3,16 +3,17 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd import config, daemons, ledger, secrecy
+from lsh_systemd import config, daemons, follow, ledger, secrecy
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.held import not_held
 from lsh_systemd.hints import hints
+from lsh_systemd.jobs import Found
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
 from lsh_systemd.refresh import stale
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
@@ -195,7 +196,8 @@ class Doctor:
 
     def _jobs(self) -> Iterator[Finding]:
         units = self.manager.units("lsh-*")
-        for found in self.jobs.all():
+        all_found = {found.id: found for found in self.jobs.all()}
+        for found in all_found.values():
             name = f"job {found.id}"
             if found.problem:
                 yield Finding(
@@ -214,10 +216,12 @@ class Doctor:
                     check=name, level="error", message=words, fix=f"lshctl --{self.scope} secrets set {secret}"
                 )  # fmt: skip
             timer = units.get(found.timer)
-            wants_timer = found.job is not None and found.job.has_timer and not found.job.on_boot
-            if wants_timer and found.pair.enabled and (timer is None or timer.active != "active"):
+            yield from self._missing(found, all_found)
+            waits_on = [each for each in found.activators if each != found.timer or not found.valid_job.on_boot]
+            resting = [each for each in waits_on if each not in units or units[each].active != "active"]
+            if found.pair.enabled and resting:
                 yield Finding(
-                    check=name, level="error", message="it is enabled, but its timer does not run",
+                    check=name, level="error", message=f"it is enabled, but {resting[0]} does not run",
                     fix=f"lshctl --{self.scope} enable {found.id}",
                 )  # fmt: skip
             elif timer is not None and self.manager.get(found.timer, UNIT, "NeedDaemonReload"):
@@ -232,6 +236,16 @@ class Doctor:
                     message="its timer has failed",
                     fix=f"systemctl --{self.scope} status {found.timer}",
                 )
+
+    def _missing(self, found: Found, all_found: Mapping[str, Found]) -> Iterator[Finding]:
+        for edge in follow.dangling(found.valid_job, all_found):
+            if edge.kind == "after":
+                message = f"it runs after {edge.first}, which is not there: it never runs by itself"
+                fix = f"lshctl --{self.scope} set {found.id} --unset after, or --after JOB"
+            else:
+                message = f"it starts {edge.then} ({edge.kind}), which is not there"
+                fix = f"lshctl --{self.scope} set {found.id} --unset {edge.kind}"
+            yield Finding(check=f"job {found.id}", level="warning", message=message, fix=fix)
 
     def _schedules(self) -> Iterator[Finding]:
         due = [each.found.id for each in stale(self.control)]

@@ -14,24 +14,26 @@ _LATENCY_USEC = 2_000_000
 
 def triggers(found: Found | None, runs: Sequence[Run], before: Run | None) -> list[str]:
     """For each run of a unit, in their order: "timer" where its start falls on an instant of the timer's schedule,
-    "catch-up" where Persistent= made up for one that was missed while the machine was off, else "manual".
+    "catch-up" where Persistent= made up for one that was missed while the machine was off, else "path" where the job
+    waits for a path or a socket, too, or "manual".
 
     ``before`` is the unit's run before these. An instant that comes while the job still runs is not lost: systemd
     starts the job again at the end of that run. Of a job that is no longer there, the schedule is taken for the cause.
     """
     if found is None or found.job is None:
         return ["timer"] * len(runs)
+    other = "path" if found.job.when_path or found.job.when_socket else "manual"
     if not found.job.has_timer:
-        return ["manual"] * len(runs)
+        return [other] * len(runs)
     pairs = list(zip(runs, [before, *runs], strict=False))
     if found.job.interval:
-        return ["timer" if _is_due(found.job, run, earlier) else "manual" for run, earlier in pairs]
+        return ["timer" if _is_due(found.job, run, earlier) else other for run, earlier in pairs]
     lines = unit.on_calendar(found.pair.timer)
     if not lines:
         return ["timer"] * len(runs)  # a path, or the boot: a schedule that cannot be reckoned up
     on_time = _have_instants(lines, [_window(found.job, run, earlier) for run, earlier in pairs])
     return [
-        "timer" if due else "catch-up" if found.job.persistent and _makes_up(found, lines, run, earlier) else "manual"
+        "timer" if due else "catch-up" if found.job.persistent and _makes_up(found, lines, run, earlier) else other
         for due, (run, earlier) in zip(on_time, pairs, strict=True)
     ]
 

@@ -184,9 +184,11 @@ class Fold:
             return run.trigger, usec if unit else run.trigger_usec
         if not unit:
             return "manual", run.trigger_usec
+        if unit.endswith((".path", ".socket")):
+            return UNSURE, run.trigger_usec
         if run.trigger_usec is None or usec == run.trigger_usec:
             return UNSURE, usec
-        return "path" if unit.endswith(".path") else "timer", usec
+        return "timer", usec
 
     def _mark(self, entry: Entry) -> None:
         """lshctl says what it has started. The mark follows the start; it may even follow the record of a short run."""

@@ -154,6 +154,11 @@ class Job:
         return bool(self.schedule or self.calendar or self.every or self.at or self.on_boot)
 
     @property
+    def activators(self) -> tuple[str, ...]:
+        """The units that start the job by themselves: its timer, and what watches paths, sockets and other jobs."""
+        return (*((self.timer,) if self.has_timer else ()), *hooks.activators(self))
+
+    @property
     def interval(self) -> timedelta | None:
         """--every without an anchor: from start to start, whatever the calendar says."""
         return self.every if self.anchor is None and isinstance(self.every, timedelta) else None

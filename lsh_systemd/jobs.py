@@ -2,10 +2,10 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsh_systemd import unit
+from lsh_systemd import hooks, unit
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import LONGEST_ID, PREFIX, Job, job_id
 from lsh_systemd.scope import Scope, transient_unit_dir, unit_dir
@@ -40,7 +40,12 @@ class Found:
     @property
     def files(self) -> dict[str, str]:
         files = {self.service: self.pair.service}
-        return files | {self.timer: self.pair.timer} if self.pair.timer else files
+        return files | ({self.timer: self.pair.timer} if self.pair.timer else {}) | dict(self.pair.others)
+
+    @property
+    def activators(self) -> tuple[str, ...]:
+        """Those of its units that start it by themselves."""
+        return tuple(name for name in self.files if name.endswith((".timer", ".path", ".socket")))
 
     @property
     def valid_job(self) -> Job:
@@ -61,8 +66,9 @@ class Found:
 
     def drop_ins(self) -> list[Path]:
         """The administrator's own additions, which we never touch."""
-        folders = (self.dir.path / f"{name}.d" for name in (self.service, self.timer))
-        return sorted(path for folder in folders if folder.is_dir() for path in folder.glob("*.conf"))
+        folders = (self.dir.path / f"{name}.d" for name in (self.service, self.timer, *self.pair.others))
+        found = (path for folder in folders if folder.is_dir() for path in folder.glob("*.conf"))
+        return sorted(path for path in found if path.name != hooks.FOLLOWED)
 
 
 class Jobs:
@@ -77,7 +83,7 @@ class Jobs:
         """All jobs, by id. Of two with the same name, systemd takes the lasting one, and so do we."""
         found: dict[str, Found] = {}
         for folder in (self.transient, self.lasting):
-            for service in folder.services(PREFIX):
+            for service in filter(unit.is_job_unit, folder.services(PREFIX)):
                 each = self._read_or_tell(folder, unit.id_of_unit(service))
                 if each:
                     found[each.id] = each
@@ -106,7 +112,7 @@ class Jobs:
     def foreign(self, job: Job, folders: Sequence[Path]) -> Path | None:
         """A unit file of somebody else that has the name of one of the job's, in any folder of systemd's."""
         for folder in folders:
-            for name in (job.unit, job.timer):
+            for name in (job.unit, job.timer, *hooks.files(job)):
                 path = folder / name
                 if path.is_symlink() or path.exists():
                     return path
@@ -130,15 +136,20 @@ class Jobs:
         job: Job | None = None
         changed, problem = True, None
         try:
-            files = unit.read(pair.service, pair.timer)
+            files = unit.read(pair.service, pair.timer, folder.text)
             if files.job.id == wanted:
                 job, changed = files.job, files.changed
+                enabled = pair.enabled or any(map(folder.is_enabled, hooks.activators(job)))
+                pair = replace(pair, enabled=enabled, others={n: t for n, t in files.others.items() if t})
             else:
                 problem = f"it names the job {visible(files.job.name)}"
         except unit.NotOurs:
             return None
         except unit.Unreadable as error:
             problem = error.message
+        if job is None:
+            names = (f"{PREFIX}{wanted}{ending}" for ending in hooks.ENDINGS)
+            pair = replace(pair, others={name: text for name in names if (text := folder.text(name))})
         return Found(
             id=wanted,
             job=job,

@@ -50,6 +50,11 @@ def secrets_dir(scope: Scope) -> Path:
     return state_dir(scope) / "secrets"
 
 
+def rounds_dir(scope: Scope) -> Path:
+    """Where a job that runs after others has a folder that counts their successes; it outlives a reboot."""
+    return state_dir(scope) / "after"
+
+
 def due_dir(scope: Scope) -> Path:
     """Where a catch-up run finds the scheduled time that it makes up for: %t/lsh/due in the unit."""
     return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/due"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lsh_systemd import hooks
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import to_plain
 from lsh_systemd.jobs import Found
@@ -20,8 +21,9 @@ _RETRY = re.compile(r"lsh-([a-z0-9-]+)\.retry[0-9]+\.timer")
 @dataclass(frozen=True, kw_only=True)
 class Status:
     """``state``: running, stuck (for longer than it should), failed (its last run), retrying (failed, and will be tried
-    again at ``next_usec``), waiting, elapsed (nothing to come), disabled, stopped (its timer rests though it is
-    enabled), manual (no schedule), invalid (its files tell no job)."""
+    again at ``next_usec``), waiting (for a time, a path, a socket or other jobs), elapsed (nothing to come), disabled,
+    stopped (its timer rests though it is enabled), manual (nothing but a hand starts it), invalid (its files tell no
+    job)."""
 
     found: Found
     state: str
@@ -71,14 +73,7 @@ def overview(found: Sequence[Found], *, manager: Manager, last_runs: Mapping[str
     return [
         Status(
             found=each,
-            state=_state(
-                each,
-                units.get(each.service),
-                units.get(each.timer),
-                elapses.get(each.id),
-                stuck=each.id in stuck,
-                retrying=each.id in retries,
-            ),
+            state=_state(each, units, elapses.get(each.id), stuck=each.id in stuck, retrying=each.id in retries),
             next_usec=elapses.get(each.id),
             last_run=last_runs.get(each.id),
         )
@@ -87,7 +82,12 @@ def overview(found: Sequence[Found], *, manager: Manager, last_runs: Mapping[str
 
 
 def schedule_text(job: Job) -> str | None:
-    """The schedule as it was given, in one line."""
+    """What starts the job, as it was given, in one line."""
+    clock = _clock_text(job)
+    return "; ".join([*([clock] if clock else []), *hooks.waits_for(job)]) or None
+
+
+def _clock_text(job: Job) -> str | None:
     if job.schedule or job.calendar:
         return "; ".join(job.schedule or job.calendar)
     if job.every:
@@ -101,26 +101,21 @@ def _is_active(state: UnitState | None) -> bool:
     return state is not None and state.active == "active"
 
 
-def _state(
-    found: Found,
-    service: UnitState | None,
-    timer: UnitState | None,
-    elapse: int | None,
-    *,
-    stuck: bool,
-    retrying: bool,
-) -> str:
+def _state(found: Found, units: Mapping[str, UnitState], elapse: int | None, *, stuck: bool, retrying: bool) -> str:
+    service = units.get(found.service)
     if service and service.active in RUNNING_STATES:
         return "stuck" if stuck else "running"
     if found.job is None:
         return "invalid"
     if service and service.active == "failed":
         return "retrying" if retrying else "failed"
-    if not found.job.has_timer:
+    if not found.job.activators:
         return "manual"
     if found.job.on_boot and found.pair.enabled:
         return "waiting"
-    if _is_active(timer):
+    if any(_is_active(units.get(name)) for name in found.activators if name != found.timer):
+        return "waiting"
+    if _is_active(units.get(found.timer)):
         return "waiting" if elapse else "elapsed"
     if not found.pair.enabled:
         return "disabled"

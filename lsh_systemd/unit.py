@@ -8,19 +8,19 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsh_systemd import bounds, credentials, cron, queueing, retry, sandbox, schedule
+from lsh_systemd import bounds, credentials, cron, hooks, queueing, retry, sandbox, schedule
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobfile import format_size, from_plain, to_plain
 from lsh_systemd.schedule import ScheduleOver
-from lsh_systemd.scope import Scope, secrets_dir
+from lsh_systemd.scope import Scope, rounds_dir, secrets_dir
 from lsh_systemd.span import format_span
 from lsh_systemd.spec import Spec
 from lsh_systemd.timetable import Anchored, Limits
@@ -63,10 +63,12 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class JobFiles:
-    """A job read back from its files. ``changed``: they are no longer what lshctl wrote."""
+    """A job read back from its files. ``changed``: they are no longer what lshctl wrote. ``others``: the text of those
+    beside service and timer."""
 
     job: Job
     changed: bool
+    others: Mapping[str, str]
 
 
 def render(
@@ -117,12 +119,25 @@ def render(
     )
     if max(map(len, service.encode().split(b"\n"))) >= _LONGEST_LINE:
         raise BadInput("the job does not fit into a unit file", hint="put the command into a script and run that")
-    service += f"Digest={_digest(service, timer)}\n"
-    return {job.unit: service, job.timer: timer} if timer else {job.unit: service}
+    others = {
+        name: templates.get_template(template).render(
+            job=job,
+            scope=scope,
+            system=scope is Scope.SYSTEM,
+            rounds=rounds_dir(scope) / job.id,
+            libexec=Path(recorder).parent,
+            kind="success" if ".success@" in name else "failure",
+            hooks=job.on_success if ".success@" in name else job.on_failure,
+        )
+        for name, template in hooks.files(job).items()
+    }
+    service += f"Digest={_digest(service, timer, others)}\n"
+    return {job.unit: service} | ({job.timer: timer} if timer else {}) | others
 
 
-def read(service: str, timer: str = "") -> JobFiles:
-    """The job that the files carry. Raises NotOurs or Unreadable."""
+def read(service: str, timer: str = "", text: Callable[[str], str | None] = lambda name: None) -> JobFiles:
+    """The job that the files carry; ``text`` tells what stands in another file, if it needs one. Raises NotOurs or
+    Unreadable."""
     _, mark, section = service.rpartition(f"\n{_SECTION}\n")
     if not mark:
         raise NotOurs(f"the unit file has no {_SECTION} section")
@@ -148,7 +163,8 @@ def read(service: str, timer: str = "") -> JobFiles:
         job = from_plain(plain)
     except BadInput as error:
         raise Unreadable(f"the {_SECTION} section describes no job: {error.message}") from None
-    return JobFiles(job=job, changed=digest != _digest(_DIGEST.sub("", service), timer))
+    others = {name: text(name) or "" for name in hooks.files(job)}
+    return JobFiles(job=job, changed=digest != _digest(_DIGEST.sub("", service), timer, others), others=others)
 
 
 def timer_directives(
@@ -207,7 +223,7 @@ def helpers(job: Job, *, capped: bool) -> tuple[str, ...]:
         "lsh-queue.service": capped,
         "lsh-queue.path": capped,
     }
-    return tuple(name for name, needed in wanted.items() if needed)
+    return (*(name for name, needed in wanted.items() if needed), *hooks.helpers(job))
 
 
 def record_as_root(job: Job) -> bool:
@@ -304,8 +320,9 @@ def _field_name(key: str) -> str:
     return re.sub(r"(?<!^)([A-Z])", r"_\1", key).lower()
 
 
-def _digest(service: str, timer: str) -> str:
-    return hashlib.sha256(f"{service}\0{timer}".encode("utf-8", "surrogateescape")).hexdigest()
+def _digest(service: str, timer: str, others: Mapping[str, str]) -> str:
+    texts = (service, timer, *(others[name] for name in sorted(others)))
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @cache

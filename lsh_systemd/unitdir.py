@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lsh_systemd.errors import LshError
@@ -18,11 +18,13 @@ _WANTS = "timers.target.wants"
 
 @dataclass(frozen=True, kw_only=True)
 class UnitPair:
-    """The text of a job's unit files as they stand on disk. ``timer`` is empty where there is none."""
+    """The text of a job's unit files as they stand on disk. ``timer`` is empty where there is none; ``others`` are
+    those that watch paths, sockets and other jobs, or hold hooks."""
 
     service: str
     timer: str
     enabled: bool
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 class UnitDir:
@@ -75,8 +77,8 @@ class UnitDir:
             return None
         return UnitPair(service=text, timer=self.text(timer) or "", enabled=self.is_enabled(timer))
 
-    def is_enabled(self, timer: str) -> bool:
-        return (self.path / _WANTS / timer).is_symlink()
+    def is_enabled(self, unit: str) -> bool:
+        return (self.path / _wants(unit) / unit).is_symlink()
 
     def write(self, files: Mapping[str, str]) -> None:
         """Put all files in place, each whole or not at all; where a later one fails, the earlier ones stay."""
@@ -105,13 +107,13 @@ class UnitDir:
         except OSError as error:
             raise _refused("remove files from", self.path, error) from None
 
-    def enable(self, timer: str) -> None:
-        """Have the timer started at boot, as EnableUnitFiles does.
+    def enable(self, unit: str) -> None:
+        """Have the timer (or path, or socket) started at boot, as EnableUnitFiles does.
 
         Not through D-Bus: from systemd 258 on, EnableUnitFiles marks every unit of the machine as "changed on disk,
         run daemon-reload" (seen on 262), and the reload takes a second for each thousand jobs.
         """
-        self.want(timer, _WANTS)
+        self.want(unit, _wants(unit))
 
     def want(self, unit: str, wants_folder: str) -> None:
         """Have the unit started with a target: a link in the target's .wants folder."""
@@ -124,8 +126,8 @@ class UnitDir:
         except OSError as error:
             raise _refused("write", wants, error) from None
 
-    def disable(self, timer: str) -> None:
-        self.remove(f"{_WANTS}/{timer}")
+    def disable(self, unit: str) -> None:
+        self.remove(f"{_wants(unit)}/{unit}")
 
     def _show_change(self) -> None:
         """Give the folder a modification time of its own.
@@ -167,6 +169,11 @@ class UnitDir:
             Path(path).unlink(missing_ok=True)
             raise
         return Path(path)
+
+
+def _wants(unit: str) -> str:
+    """lsh-x.path → paths.target.wants."""
+    return f"{unit.rpartition('.')[2]}s.target.wants"
 
 
 def _packaged(unit: str, beside: Path) -> Path:

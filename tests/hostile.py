@@ -88,5 +88,11 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "schedule_from": st.lists(words, max_size=1),
         "secrets": secrets,
         "catch_up": st.sampled_from(["none", "once", "all"]),
+        "condition": blobs,
+        "after": st.lists(words, max_size=2),
+        "when_path": st.lists(paths, max_size=2),
+        "when_socket": st.lists(st.one_of(st.sampled_from(["8080", "[::1]:1", "@x"]), paths, words), max_size=2),
+        "on_success": st.lists(st.one_of(st.just("job:other job"), blobs, words), max_size=2),
+        "on_failure": st.lists(st.one_of(st.just("job:other job"), blobs, words), max_size=2),
     },
 ).map(_sensible)

@@ -35,6 +35,7 @@ _COMMANDS = {
     "queue": "queue",
     "limits": "queue",
     "explain": "explain",
+    "graph": "graph",
     "doctor": "doctor",
     "agent": "agent",
 }
@@ -66,6 +67,7 @@ _SUMMARIES = {
     "queue": "Show what runs and what waits for a cap.",
     "limits": "Show or set how many jobs may run at once.",
     "explain": "Explain a cron expression: in words, as OnCalendar, and its next instants.",
+    "graph": "Show which jobs follow which.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
 }

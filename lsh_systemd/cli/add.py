@@ -10,6 +10,7 @@ from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json,
 from lsh_systemd.cli.option_table import GroupedCommand, job_options
 from lsh_systemd.cli.options import command_from, plain_from
 from lsh_systemd.cli.table import local_time, relative
+from lsh_systemd.job import Job
 from lsh_systemd.jobfile import from_plain
 from lsh_systemd.text import escape_controls
 
@@ -56,19 +57,23 @@ def add_command(
 
         print_json(overview([app.jobs.get(job.id)], manager=app.manager, last_runs={})[0].to_detailed_json())
         return
-    click.echo(f"Added {job.id} ({job.timer if job.has_timer else job.unit}).")
+    click.echo(f"Added {job.id} ({(*job.activators, job.unit)[0]}).")
     if transient:
         click.echo("It is transient: the next reboot ends it.")
-    say_next(job.id, next_usec, has_timer=job.has_timer, on_boot=job.on_boot, disabled=disabled)
+    say_next(job, next_usec, disabled=disabled)
 
 
-def say_next(job_id: str, next_usec: int | None, *, has_timer: bool, on_boot: bool, disabled: bool) -> None:
+def say_next(job: Job, next_usec: int | None, *, disabled: bool) -> None:
     """Say when the job runs next, or why it does not."""
-    if not has_timer:
-        click.echo(f"It has no schedule: lshctl start {job_id} starts it.")
+    if not job.activators:
+        click.echo(f"It has no schedule: lshctl start {job.id} starts it.")
     elif disabled:
-        click.echo(f"Its schedule rests: lshctl enable {job_id} wakes it.")
-    elif on_boot:
+        click.echo(f"Its schedule rests: lshctl enable {job.id} wakes it.")
+    elif not job.has_timer:
+        from lsh_systemd.hooks import waits_for
+
+        click.echo(f"It waits: {'; '.join(waits_for(job))}.")
+    elif job.on_boot:
         click.echo("Next: at the next boot.")
     elif next_usec is None:
         click.echo("Next: not before the run in progress has ended; lshctl next tells.")

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from lsh_systemd import follow
 from lsh_systemd.cli.add import say_next
 from lsh_systemd.cli.checking import checked
 from lsh_systemd.cli.common import App, dry_run_option, job_argument, warn_of_limits, with_app
@@ -16,6 +17,9 @@ from lsh_systemd.jobfile import from_plain, to_plain
 from lsh_systemd.jobs import Found
 from lsh_systemd.text import escape_controls, visible
 from lsh_systemd.unit import describe_changes
+
+# Options → the fields that --unset knows.
+_NAMES = {"tz": "timezone", "tag": "tags", "from": "anchor", "persistent": "catch_up"}
 
 force_option = click.option("--force", is_flag=True, help="Even where the unit files were edited by hand: undo that.")
 
@@ -96,6 +100,7 @@ def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> N
     if job.at and job.at != found.valid_job.at:
         app.control.check_time(job)
     job = checked(job, app.scope, before=found.job)
+    follow.check(app.jobs, job, old=found)
     if dry_run:
         app.control.check_secrets(job, found.job)
     changes = describe_changes(found.files, app.control.render(job))
@@ -111,7 +116,7 @@ def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> N
     click.echo(f"Changed {found.id}.")
     warn_of_limits(app, job)
     enabled = app.jobs.get(found.id).pair.enabled
-    say_next(found.id, next_usec, has_timer=job.has_timer, on_boot=job.on_boot, disabled=not enabled)
+    say_next(job, next_usec, disabled=not enabled)
 
 
 def _without(plain: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
@@ -119,9 +124,7 @@ def _without(plain: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
     plain = {**plain, "env": dict(plain.get("env", {}))}
     for field in fields:
         head, _, variable = field.replace("-", "_", field.count("-") if "." not in field else 0).partition(".")
-        head = {"tz": "timezone", "tag": "tags", "from": "anchor", "persistent": "catch_up", "secret": "secrets"}.get(
-            head, head
-        )
+        head = _NAMES.get(head, head)
         if head in ("name", "command"):
             raise BadInput(f"a job cannot be without its {head}")
         if variable and head == "env":
@@ -146,6 +149,7 @@ def rename_command(app: App, name: str, new_name: str, dry_run: bool) -> None:
     found = app.jobs.get(name)
     job = replace(found.valid_job, name=new_name)
     if dry_run:
+        app.control.check_renamed(found, job) if job.id != found.id else None
         click.echo(escape_controls(describe_changes(found.files, app.control.render(job))))
         return
     store = app.store  # collect first: what the journal holds is still under the old name
@@ -157,11 +161,14 @@ def rename_command(app: App, name: str, new_name: str, dry_run: bool) -> None:
 
 @click.command("remove")
 @click.argument("names", metavar="JOB...", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Even where other jobs follow them, or start them.")
 @dry_run_option
 @with_app
-def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
+def remove_command(app: App, names: tuple[str, ...], force: bool, dry_run: bool) -> None:
     """Remove jobs: their schedules and unit files. Their runs stay on record, and one in progress goes on."""
     all_found = {found.id: found for found in map(app.jobs.get, names)}.values()
+    if not force:
+        follow.check_removable(app.jobs, list(all_found))
     if not dry_run:
         app.collect()  # first: a run without a record is known by its unit file alone
     for found in all_found:

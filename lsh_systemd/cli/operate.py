@@ -125,11 +125,11 @@ def enable_command(app: App, name: str, dry_run: bool) -> None:
     """Let a job's schedule count, now and after a reboot."""
     found = app.jobs.get(name)
     if dry_run:
-        click.echo(f"Would enable and start {found.timer}.")
+        click.echo(f"Would enable and start {', '.join(found.activators) or 'nothing'}.")
         return
     next_usec = app.control.enable(found)
     click.echo(f"{found.id}: enabled.")
-    say_next(found.id, next_usec, has_timer=True, on_boot=found.valid_job.on_boot, disabled=False)
+    say_next(found.valid_job, next_usec, disabled=False)
 
 
 @click.command("disable")
@@ -140,7 +140,7 @@ def disable_command(app: App, name: str, dry_run: bool) -> None:
     """Let a job's schedule rest. A run in progress goes on; start still works."""
     found = app.jobs.get(name)
     if dry_run:
-        click.echo(f"Would stop and disable {found.timer}.")
+        click.echo(f"Would stop and disable {', '.join(found.activators) or 'nothing'}.")
         return
     app.control.disable(found)
     click.echo(f"{found.id}: disabled.")

@@ -113,6 +113,20 @@ _OPTIONS = [
     _option("Isolation", "--run-as", metavar="USER", help="The user to run as (system scope)."),
     _option("Isolation", "--dynamic-user/--no-dynamic-user", default=None,
             help="A user that is there only while the job runs (system scope)."),
+    _option("Hooks", "--after", multiple=True, metavar="JOB",
+            help="Run when that job has succeeded; of several: when all have, since this job's own last start."),
+    _option("Hooks", "--when-path", multiple=True, metavar="PATH",
+            help="Run when the file, or what is in the folder, has changed; may be repeated."),
+    _option("Hooks", "--when-socket", multiple=True, metavar="ADDRESS",
+            help="Run when somebody connects to 127.0.0.1:8080, 8080 (any address), /run/x.sock or @x; the job accepts "
+            "the connection on file descriptor 3; may be repeated."),
+    _option("Hooks", "--condition", metavar="COMMAND",
+            help="Run this first: exit status 1 to 254 skips the run; 255 or a signal fails it."),
+    _option("Hooks", "--on-success", multiple=True, metavar="JOB|COMMAND",
+            help="What follows a success: a job, or a line for /bin/sh (it has a blank or a slash, or is written "
+            "command:…), with LSH_JOB, LSH_RUN_ID, LSH_RESULT, LSH_EXIT_STATUS, LSH_SIGNAL; may be repeated."),
+    _option("Hooks", "--on-failure", multiple=True, metavar="JOB|COMMAND",
+            help="The same for a failure, once no retry is to come."),
 ]  # fmt: skip
 
 

@@ -41,6 +41,8 @@ def plain_from(options: dict[str, Any], *, zone: str | None = None) -> dict[str,
         plain["working_dir"] = _absolute(plain["working_dir"])
     if "cpu_quota" in plain:
         plain["cpu_quota"] = _percent(plain["cpu_quota"])
+    if "when_path" in plain:
+        plain["when_path"] = [_absolute(path) for path in plain["when_path"]]
     if "at" in plain:
         from lsh_systemd import analyze
         from lsh_systemd.zones import check_zone

@@ -95,7 +95,12 @@ class Lsh:
             assert "NeedDaemonReload=no" in shown
             return [unit for unit in shown.split("\n\n") if "NeedDaemonReload=yes" in unit]
 
-        eventually(lambda: stale() == [])
+        def fresh() -> bool:
+            left = stale()
+            print(*left)  # what pytest shows where it fails
+            return left == []
+
+        eventually(fresh)
 
     def files(self) -> dict[str, str]:
         """Everything in the folders of unit files: path → checksum, or target of a link."""

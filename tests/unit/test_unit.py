@@ -21,12 +21,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "law"))
 
 # The directives that a job's files may hold, by section; nothing else may ever appear there.
 SERVICE = {
-    "Unit": {"Description", "StartLimitIntervalSec"},
+    "Unit": {"Description", "StartLimitIntervalSec", "OnSuccess", "OnFailure"},
     "Service": set(
         "Type ExecStart User WorkingDirectory Environment EnvironmentFile TimeoutStartSec CPUWeight IOWeight Nice "
         "OOMScoreAdjust MemoryMax CPUQuota SyslogIdentifier SyslogLevelPrefix LogRateLimitIntervalSec "
         "LogRateLimitBurst IOAccounting TimeoutStopSec ExecStopPost StandardInput StandardInputData "
-        "LoadCredential LoadCredentialEncrypted MemoryHigh MemorySwapMax "
+        "LoadCredential LoadCredentialEncrypted MemoryHigh MemorySwapMax ExecCondition "
         "IOReadBandwidthMax IOWriteBandwidthMax TasksMax LimitFSIZE LimitNOFILE DynamicUser NoNewPrivileges "
         "RestrictSUIDSGID LockPersonality PrivateTmp ProtectSystem ProtectHome ProtectControlGroups "
         "ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectHostname RestrictNamespaces "
@@ -36,6 +36,18 @@ SERVICE = {
     ),
     "X-Retry": {"Delays", "On", "Not"},
     "X-Queue": {"Overlap", "Capped", "Rank"},
+}
+WATCHER = {"Unit": {"Description"}, "Install": {"WantedBy"}}
+OTHERS = {
+    ".path": {"Path": {"PathChanged"}, **WATCHER},
+    ".after.path": {"Path": {"DirectoryNotEmpty", "MakeDirectory", "DirectoryMode", "Unit"}, **WATCHER},
+    ".socket": {"Socket": {"ListenStream", "Accept", "SocketMode", "SocketUser"}, **WATCHER},
+}
+HOOK = {
+    "Unit": {"Description", "StartLimitIntervalSec", "CollectMode", "After"},
+    "Service": set(
+        "Type User Environment EnvironmentFile ExecStart ExecStopPost SyslogIdentifier SyslogLevelPrefix".split()
+    ),
 }
 TIMER = {
     "Unit": {"Description", "StartLimitIntervalSec"},
@@ -49,7 +61,7 @@ OPTIONAL = {"X-Retry", "X-Queue"}
 REPEATABLE = set(
     "Environment EnvironmentFile ExecStopPost OnCalendar StandardInputData LoadCredential LoadCredentialEncrypted "
     "SystemCallFilter IOReadBandwidthMax IOWriteBandwidthMax ReadWritePaths BindPaths BindReadOnlyPaths "
-    "InaccessiblePaths".split()
+    "InaccessiblePaths PathChanged ListenStream After".split()
 )
 
 
@@ -88,7 +100,7 @@ def directives(text: str) -> dict[str, list[str]]:
 def test_a_job_is_read_back_as_it_was(plain: dict[str, Any]) -> None:
     job = job_from(plain)
     files = render(job)
-    read = unit.read(files[job.unit], files.get(job.timer, ""))
+    read = unit.read(files[job.unit], files.get(job.timer, ""), files.get)
     assert (read.job, read.changed) == (job, False)
     assert from_plain(to_plain(job)) == job
 
@@ -101,15 +113,21 @@ def test_no_value_adds_or_changes_a_directive(plain: dict[str, Any]) -> None:
     job = job_from(plain)
     for name, text in render(job).items():
         found = directives(text)
-        allowed = SERVICE if name == job.unit else TIMER
+        ending = name.removeprefix(f"lsh-{job.id}")
+        allowed = {".service": SERVICE, ".timer": TIMER, **OTHERS}.get(ending, HOOK)
         assert set(allowed) - OPTIONAL <= set(found) <= set(allowed) | {"X-Lsh"}
         for section, keys in allowed.items():
             if section not in found:
                 continue
-            once = [key for key in found[section] if key not in REPEATABLE]
+            repeatable = REPEATABLE | ({"ExecStart"} if allowed is HOOK else set())
+            once = [key for key in found[section] if key not in repeatable]
             assert set(found[section]) <= keys
             assert len(once) == len(set(once))
-        assert found.get("Service", []).count("Environment") == (len(job.env) if name == job.unit else 0)
+        environment = found.get("Service", []).count("Environment")
+        assert environment == (len(job.env) if name == job.unit else 2 if allowed is HOOK else 0)
+        starts = found.get("Service", []).count("ExecStart")
+        hooks = {".success@.service": job.on_success, ".failure@.service": job.on_failure}.get(ending)
+        assert starts == (1 if name == job.unit else len(hooks) if hooks else 0)
         writable = sum(found.get("Service", []).count(each) for each in ("ReadWritePaths", "BindPaths"))
         assert writable == (len(job.write_path) if name == job.unit else 0)
 
