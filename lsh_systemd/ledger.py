@@ -6,13 +6,13 @@ from pathlib import Path
 
 from lsh_systemd import config
 from lsh_systemd.collector import Collector
-from lsh_systemd.control import is_believed
 from lsh_systemd.elapses import triggers
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.scope import Scope, state_dir
 from lsh_systemd.store import Store
+from lsh_systemd.trust import is_believed
 from lsh_systemd.unit import id_of_unit
 
 _TRIES = 3

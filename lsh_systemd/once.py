@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lsh_systemd.collector import SETTLE_SECONDS, quiet_seconds
-from lsh_systemd.control import Control, is_believed
+from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.fold import Fold
 from lsh_systemd.job import Job
 from lsh_systemd.run import Run, as_written
+from lsh_systemd.trust import is_believed
 from lsh_systemd.unit import is_once
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ FLOORS = {
     2: "analyze caps config crontabs ics journal manager notify probe queue remote scripts shellcheck stamps store "
     "unitdir vault",
     3: "catchup checks collector control crowd daemons dispatch doctor elapses follow held importer jobs ledger limits "
-    "once refresh report secrecy status stuck sync",
+    "once refresh report runs secrecy status stuck sync trust",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -1,0 +1,99 @@
+"""The verbs on runs: start, restart, stop."""
+
+import contextlib
+import time
+
+from lsh_systemd.errors import LshError
+from lsh_systemd.jobs import Found, Jobs
+from lsh_systemd.journal import Journal
+from lsh_systemd.manager import RUNNING_STATES, SERVICE, UNIT, Manager, ManagerError
+from lsh_systemd.run import BY_HAND, Cause, rfc3339
+from lsh_systemd.scope import Scope, due_dir, work_dir
+
+# How long systemd may take to begin a run; it is a matter of milliseconds.
+_START_SECONDS = 10.0
+
+
+class Runs:
+    """What lshctl and the API do to the runs of one scope."""
+
+    def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal) -> None:
+        self.scope, self.manager, self.jobs, self.journal = scope, manager, jobs, journal
+
+    def start(self, found: Found, cause: Cause = BY_HAND) -> str:
+        """Start the job now, without waiting for its end; the run's id. One that runs already is not started again."""
+        self.manager.pin(found.service)
+        before = self.invocation_id(found.service)
+        if self.is_running(found):
+            return before
+        if cause.due_usec is not None and found.valid_job.catch_up == "all":
+            self._tell_due(found.id, cause.due_usec)
+        self.manager.start(found.service)
+        return self._begun(found.service, before, cause)
+
+    def restart(self, found: Found) -> str:
+        """End the run in progress, where there is one, and start the job; the new run's id."""
+        self.manager.pin(found.service)
+        before = self.invocation_id(found.service)
+        self.manager.restart(found.service)
+        return self._begun(found.service, before, BY_HAND)
+
+    def stop(self, found: Found) -> bool:
+        """End the run in progress, or the wait for a retry; whether there was either. The schedule goes on."""
+        retrying = self.cancel_retry(found)
+        if not self.is_running(found):
+            return retrying
+        self.manager.stop(found.service)
+        self.manager.wait(found.service, {"inactive", "failed"}, seconds=100)
+        return True
+
+    def is_running(self, found: Found) -> bool:
+        return self.manager.get(found.service, UNIT, "ActiveState") in RUNNING_STATES
+
+    def cancel_retry(self, found: Found) -> bool:
+        """Take back the retry that is pending; whether there was one."""
+        pending = work_dir(self.scope) / "retry" / found.id
+        try:
+            pending.unlink()
+        except OSError:
+            return False
+        for name in self.manager.units(f"lsh-{found.id}.retry*.timer"):
+            self.manager.stop(name)
+        return True
+
+    def invocation_id(self, service: str) -> str:
+        """The id of the unit's run, of the last one where it does not run; empty where systemd knows none."""
+        return bytes(self.manager.get(service, UNIT, "InvocationID")).hex()
+
+    def _begun(self, service: str, before: str, cause: Cause) -> str:
+        """The id of the run that was asked for, marked with what asked.
+
+        systemd gives a run its id when it takes the start from its queue, a moment after the call.
+        """
+        until, pause = time.monotonic() + _START_SECONDS, 0.001
+        while (now := self.invocation_id(service)) == before:
+            if time.monotonic() > until:
+                result = self.manager.get(service, SERVICE, "Result")
+                raise ManagerError(f"systemd did not start {service} ({result})", hint=f"systemctl status {service}")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+        self.journal.mark(now, service, cause)
+        return now
+
+    def _tell_due(self, job_id: str, due_usec: int) -> None:
+        """Write what the unit reads as an EnvironmentFile=, and removes at the end of the run."""
+        folder = due_dir(self.scope)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            (folder / job_id).write_text(f"LSH_SCHEDULED_AT={rfc3339(due_usec)}\n")
+        except OSError as error:
+            raise LshError(f"cannot write {folder / job_id}: {error.strerror}") from None
+
+    def forget_due(self, found: Found) -> bool:
+        """Take away what the job's last catch-up run was told, now that it has ended; False while the job runs. (The
+        unit does so itself where it may: at once, but as root.)"""
+        if self.is_running(found):
+            return False
+        with contextlib.suppress(OSError):
+            (due_dir(self.scope) / found.id).unlink()
+        return True

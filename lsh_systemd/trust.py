@@ -1,0 +1,41 @@
+"""Who may say what: the users that jobs run as, and whose records of their runs are believed."""
+
+import os
+import pwd
+
+from lsh_systemd import unit
+from lsh_systemd.errors import BadInput
+from lsh_systemd.jobs import Found
+from lsh_systemd.scope import Scope
+from lsh_systemd.text import visible
+
+# What DynamicUser= gives out (systemd's own constants).
+_DYNAMIC_UIDS = range(61184, 65520)
+
+
+def is_believed(scope: Scope, found: Found | None, uid: int) -> bool:
+    """Whether a record of the job's run may come from a process of this uid."""
+    if scope is Scope.USER:
+        return uid == os.getuid()
+    if uid == 0:
+        return True
+    if found is None or found.job is None or unit.record_as_root(found.job):
+        return False
+    if found.job.run_as is None:
+        return uid in _DYNAMIC_UIDS
+    return uid == _uid(found.job.run_as)
+
+
+def check_user_exists(user: str) -> None:
+    """Raise BadInput for a user that this machine does not know."""
+    if _uid(user) is None:
+        raise BadInput(f"there is no user {visible(user)}", hint="--run-as takes a user of this machine")
+
+
+def _uid(user: str) -> int | None:
+    if user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
