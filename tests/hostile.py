@@ -36,6 +36,8 @@ def _sensible(plain: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+hooks = st.lists(st.one_of(st.just("job:other job"), blobs.map(lambda word: f"echo {word}")), max_size=2)
+
 plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "name": words.map(lambda word: f"h {word} h"),
@@ -88,11 +90,11 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "schedule_from": st.lists(words, max_size=1),
         "secrets": secrets,
         "catch_up": st.sampled_from(["none", "once", "all"]),
-        "condition": blobs,
-        "after": st.lists(words, max_size=2),
+        "condition": blobs.map(lambda word: f"test {word}"),
+        "after": st.lists(words.map(lambda word: f"h {word} other"), max_size=2),
         "when_path": st.lists(paths, max_size=2),
-        "when_socket": st.lists(st.one_of(st.sampled_from(["8080", "[::1]:1", "@x"]), paths, words), max_size=2),
-        "on_success": st.lists(st.one_of(st.just("job:other job"), blobs, words), max_size=2),
-        "on_failure": st.lists(st.one_of(st.just("job:other job"), blobs, words), max_size=2),
+        "when_socket": st.lists(st.sampled_from(["8080", "[::1]:1", "@x", "/run/x", "/run/%t x"]), max_size=2),
+        "on_success": hooks,
+        "on_failure": hooks,
     },
 ).map(_sensible)

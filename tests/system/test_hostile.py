@@ -33,17 +33,18 @@ NONE = 2**64 - 1
 # What a job may decide. Whatever else systemd knows of a unit must be as it is for a job that asks for nothing.
 DECIDED = {
     SERVICE: (
-        "ExecStart ExecStopPost Environment EnvironmentFiles WorkingDirectory User SyslogIdentifier TimeoutStartUSec "
-        "MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust MemoryHigh MemorySwapMax TasksMax "
-        "LimitFSIZE LimitNOFILE IOReadBandwidthMax IOWriteBandwidthMax DynamicUser PrivateNetwork ProtectSystem "
-        "ProtectHome NoNewPrivileges ReadWritePaths BindPaths BindReadOnlyPaths LoadCredentialEncrypted"
+        "ExecStart ExecStopPost ExecCondition Environment EnvironmentFiles WorkingDirectory User SyslogIdentifier "
+        "TimeoutStartUSec MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust MemoryHigh MemorySwapMax "
+        "TasksMax LimitFSIZE LimitNOFILE IOReadBandwidthMax IOWriteBandwidthMax DynamicUser PrivateNetwork "
+        "ProtectSystem ProtectHome NoNewPrivileges ReadWritePaths BindPaths BindReadOnlyPaths LoadCredentialEncrypted"
     ).split(),
-    UNIT: "LoadState Description".split(),
+    UNIT: "LoadState Description OnSuccess OnFailure".split(),
     TIMER: "Unit RandomizedDelayUSec FixedRandomDelay TimersMonotonic TimersCalendar Persistent AccuracyUSec".split(),
 }
 # Besides what follows from those: names, places and moments.
 DIFFERENT = {
-    *DECIDED[SERVICE], *DECIDED[UNIT], "ExecStartEx", "ExecStopPostEx", "EffectiveMemoryMax", "MemoryAvailable",
+    *DECIDED[SERVICE], *DECIDED[UNIT], "ExecStartEx", "ExecStopPostEx", "ExecConditionEx", "EffectiveMemoryMax",
+    "MemoryAvailable",
     "Id", "Names", "FragmentPath", "InvocationID", "TriggeredBy", "RequiresMountsFor", "WantsMountsFor",
     "LimitFSIZESoft", "LimitNOFILESoft", "EffectiveMemoryHigh", "EffectiveTasksMax",
     "SetLoginEnvironment", "StateChangeTimestamp", "StateChangeTimestampMonotonic",
@@ -146,12 +147,18 @@ def asked(job: Job) -> dict[str, Any]:
         chain = " && ".join([*itertools.chain(*zip(values, exports, strict=True)), 'exec "$@"'])
         argv = ["/bin/sh", "-c", chain, "lsh-secrets", *argv]
     kept = [argv[0], *(word.replace("$", "$$") for word in argv[1:])]  # $$ is how systemd keeps a $
+    condition = [] if job.condition is None else [[job.shell, "-c", job.condition.replace("$", "$$")]]
+    socket = ["socket"] if job.when_socket else []
+    succeeded, failed = job.on_success or job.after, job.on_failure or job.after
     weight = round(100 * 10 ** ((job.priority - 5) / 5)) if job.priority != 5 else NONE
     expected: dict[str, Any] = {
         "LoadState": "loaded",
         "Description": job.description or job.name,
         "ExecStart": [kept],
-        "ExecStopPost": [["/bin/sh", RECORDER, "system", job.unit]],
+        "ExecStopPost": [["/bin/sh", RECORDER, "system", job.unit, *socket]],
+        "ExecCondition": condition,
+        "OnSuccess": [f"lsh-succeeded@{job.id}.service"] if succeeded else [],
+        "OnFailure": [f"lsh-failed@{job.id}.service"] if failed else [],
         "Environment": [f"{name}={value}" for name, value in job.env.items()],
         "EnvironmentFiles": [[simple(path), False] for path in job.env_file],
         "WorkingDirectory": job.working_dir or "",
@@ -218,7 +225,7 @@ def asked_isolation(job: Job) -> dict[str, Any]:
 def comparable(told: dict[str, Any], job: Job) -> dict[str, Any]:
     """The same without what a job does not decide: counters, times, and the machine's own OOM score."""
     shown = dict(told)
-    for each in ("ExecStart", "ExecStopPost"):
+    for each in ("ExecStart", "ExecStopPost", "ExecCondition"):
         assert not any(ignore_failure for _, _, ignore_failure, *_ in told["ExecStart"])
         shown[each] = [command[1] for command in told[each]]
     shown["LoadCredentialEncrypted"] = sorted(list(each) for each in told["LoadCredentialEncrypted"])
@@ -240,8 +247,9 @@ def comparable(told: dict[str, Any], job: Job) -> dict[str, Any]:
 
 
 def differences(told: dict[str, Any], plain: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """In what a unit differs from a plain one. (A path brings the mounts that it lies on; a timer comes before.)"""
-    own = (".mount", f"{told['Id'].removesuffix('.service')}.timer")
+    """In what a unit differs from a plain one. (A path brings the mounts that it lies on; what starts it is before.)"""
+    stem = told["Id"].removesuffix(".service")
+    own = (".mount", *(f"{stem}.{kind}" for kind in ("timer", "path", "after.path", "socket")))
     for key in told.keys() | plain.keys():
         both: list[Any] = [each.get(key) for each in (told, plain)]
         if key in ("After", "Requires", "Wants"):
