@@ -228,19 +228,19 @@ def test_a_reboot_in_between(new_machine: NewMachine, suite: str, scope: str) ->
     lsh.run(right)
     assert [run["trigger"] for run in all_ended(lsh, job, 1)] == ["hook"]
     # Complete while the job ran, and then the machine died.
-    lsh("set", job, "--", "test -e /tmp/quick || sleep 60")
-    lsh.run(left)
-    lsh.run(right)
-    eventually(lambda: lsh.json("show", job)["state"] == "running")
-    lsh.run(left)
-    lsh.run(right)
+    lsh("set", job, "--", "sleep 6")
+    for _ in range(2):
+        lsh.systemctl("start", f"lsh-{left}.service", f"lsh-{right}.service")
+        eventually(lambda: lsh.show(f"lsh-{job}.service", "ActiveState") == {"ActiveState": "activating"})
     time.sleep(0.5)
     lsh.machine.kill()
     lsh.machine.boot()
-    eventually(lambda: lsh.json("show", job)["state"] == "running")
-    lsh("stop", job)
     runs = all_ended(lsh, job, 3)
-    assert [run["trigger"] for run in runs] == ["hook"] * 3
+    assert [(run["trigger"], run["result"]) for run in runs] == [
+        ("hook", "success"),
+        ("hook", "lost"),
+        ("hook", "success"),
+    ]
     lsh.machine.reboot()
     time.sleep(1)
     assert len(lsh.runs(job)) == 3
