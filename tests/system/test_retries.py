@@ -26,8 +26,8 @@ def gaps(runs: list[dict[str, Any]]) -> list[float]:
 def test_exactly_so_many_and_so_long_apart(lsh: Lsh) -> None:
     job = lsh.add("--retries", "4", "--retry-delay", "500ms", "--retry-max-delay", "1500ms", "--", "exit 3")
     lsh("start", job)
-    assert eventually(lambda: lsh.json("show", job)["state"] == "retrying")
-    assert lsh.json("show", job)["next"]
+    shown = eventually(lambda: (told := lsh.json("show", job))["state"] == "retrying" and told["next"] and told)
+    assert seconds(shown["next"]) > seconds(lsh.runs(job)[0]["ended_at"])
     runs = lsh.ended(job, 5, timeout=25)
     eventually(lambda: all_over(lsh, job))
     time.sleep(2)
@@ -115,3 +115,12 @@ def test_a_retry_outlives_a_reboot(new_machine: NewMachine, suite: str) -> None:
     assert runs[1]["first_id"] == runs[0]["id"]
     time.sleep(2)
     assert (len(lsh.runs(job)), len(lsh.runs(calm))) == (2, 1)
+
+
+def test_what_fails_before_it_begins_is_tried_again_too(lsh: Lsh) -> None:
+    job = lsh.add("--retries", "2", "--retry-delay", "300ms", "--env-file", "/nonexistent", "--", "true")
+    lsh("start", job, check=False)
+    runs = lsh.ended(job, 3, timeout=20)
+    time.sleep(1.5)
+    assert [run["attempt"] for run in lsh.runs(job)] == [1, 2, 3]
+    assert {run["result"] for run in runs} == {"resources"}
