@@ -216,6 +216,22 @@ def test_a_job_of_another_user_has_it_too_and_nobody_else(machine: Machine) -> N
     machine.run("rm", "-rf", "/var/lib/lsh/secrets")
 
 
+def test_it_is_there_in_a_sandbox_and_for_a_dynamic_user(lsh: Lsh, folder: str) -> None:
+    name = stored(lsh, "boxed")
+    job = lsh.add("--secret", f"{name}:X", "--", f'cat "$CREDENTIALS_DIRECTORY/{name}"; echo "$X"')
+    # In user scope ProtectHome=yes would hide the credentials, too: they are below /run/user.
+    sandbox = "ProtectSystem=strict\nProtectHome=tmpfs\nPrivateTmp=yes\nNoNewPrivileges=yes\n"
+    if lsh.scope == "system":
+        sandbox += "ProtectHome=yes\nPrivateDevices=yes\nDynamicUser=yes\nMemoryDenyWriteExecute=yes\nSystemCallFilter=@system-service\n"
+    lsh.write(f"lsh-{job}.service.d/sandbox.conf", f"[Service]\n{sandbox}")
+    lsh.systemctl("daemon-reload")
+    try:
+        assert lsh.run(job, check=False)["output"] == "boxedboxed\n"
+    finally:
+        lsh.machine.run("rm", "-r", f"{lsh.folder}/lsh-{job}.service.d")
+        lsh.systemctl("daemon-reload")
+
+
 SWEEP = r"""
 pattern=/tmp/pattern.$$
 printf %s "$value" >"$pattern"
