@@ -222,7 +222,7 @@ def test_it_is_there_in_a_sandbox_and_for_a_dynamic_user(lsh: Lsh, folder: str) 
     # In user scope ProtectHome=yes would hide the credentials, too: they are below /run/user.
     sandbox = "ProtectSystem=strict\nProtectHome=tmpfs\nPrivateTmp=yes\nNoNewPrivileges=yes\n"
     if lsh.scope == "system":
-        sandbox += "ProtectHome=yes\nPrivateDevices=yes\nDynamicUser=yes\nMemoryDenyWriteExecute=yes\nSystemCallFilter=@system-service\n"
+        sandbox += "ProtectHome=yes\nPrivateDevices=yes\nDynamicUser=yes\nSystemCallFilter=@system-service\n"
     lsh.write(f"lsh-{job}.service.d/sandbox.conf", f"[Service]\n{sandbox}")
     lsh.systemctl("daemon-reload")
     try:
