@@ -237,7 +237,7 @@ class Control(Runs):
 
     def _put_in_place(self, found: Found, job: Job, files: Mapping[str, str], *, reload: bool) -> None:
         found.dir.write(files)
-        for name in {found.timer, *found.files, *hooks.files(found.valid_job)} - files.keys():
+        for name in {found.timer, *found.files, *unit.other_files(found.valid_job)} - files.keys():
             found.dir.disable(name)
             found.dir.remove(name)
         if found.pair.enabled or not found.activators:
@@ -321,7 +321,7 @@ class Control(Runs):
             steps: list[Callable[[], None]] = [
                 lambda: self._stop(job.activators),
                 *(partial(folder.disable, name) for name in job.activators),
-                lambda: folder.remove(job.unit, job.timer, *hooks.files(job)),
+                lambda: folder.remove(job.unit, job.timer, *unit.other_files(job)),
                 lambda: follow.provide(self.manager, folder, self.jobs, job.after),
             ]
             for undo in steps:

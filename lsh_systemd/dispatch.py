@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from lsh_systemd import caps
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
-from lsh_systemd.job import RESERVED_IDS, Job
+from lsh_systemd.job import Job
 from lsh_systemd.manager import RUNNING_STATES, UNIT
 from lsh_systemd.queue import Entry, Queue
 from lsh_systemd.queueing import Caps
 from lsh_systemd.run import Cause
 from lsh_systemd.scope import work_dir
-from lsh_systemd.unit import id_of_unit, is_job_unit
+from lsh_systemd.unit import id_of_unit, is_run_unit
 
 if TYPE_CHECKING:
     from lsh_systemd.jobs import Found
@@ -48,8 +48,10 @@ def overview(control: Control) -> list[Place]:
     dispatcher = Dispatcher(control)
     limits, running = caps.load(control.scope), dispatcher.running()
     taken = dispatcher.taken(running, limits)
-    began = {job_id: control.manager.get(f"lsh-{job_id}.service", UNIT, "InactiveExitTimestamp") for job_id in running}
-    places = [Place(job=each, state="running", since_usec=began[each] or None) for each in sorted(running)]
+    began = {
+        job_id: control.manager.get(f"lsh-{job_id}.service", UNIT, "InactiveExitTimestamp") for job_id in set(running)
+    }
+    places = [Place(job=each, state="running", since_usec=began[each] or None) for each in sorted(set(running))]
     queue = Queue(control.scope)
     for position, entry in enumerate(queue.entries(), 1):
         job, full = dispatcher.job(entry.job), queue.read(entry)
@@ -95,21 +97,24 @@ class Dispatcher:
                 self._queue.remove(entry)
                 continue
             bound = limits.of(job, self.owner)
-            if entry.job in running or any(taken[name] >= cap for name, cap in bound.items()):
+            if (entry.job in running and job.overlap != "parallel") or any(
+                taken[name] >= cap for name, cap in bound.items()
+            ):
                 continue
             if self._start(entry):
-                running.add(entry.job)
+                running.append(entry.job)
                 taken.update(bound)
                 started = True
         return started
 
-    def taken(self, running: set[str], limits: Caps) -> Counter[str]:
+    def taken(self, running: list[str], limits: Caps) -> Counter[str]:
         """How many of the running jobs count for each cap."""
         return Counter(name for job_id in running if (job := self.job(job_id)) for name in limits.of(job, self.owner))
 
-    def running(self) -> set[str]:
+    def running(self) -> list[str]:
+        """The jobs that run, each once for each of its runs."""
         units = self._control.manager.units("lsh-*.service", states=RUNNING_STATES)
-        return {id_of_unit(name) for name in units if is_job_unit(name)} - RESERVED_IDS
+        return [id_of_unit(name) for name in units if is_run_unit(name)]
 
     def job(self, job_id: str) -> Job | None:
         if job_id not in self._known:

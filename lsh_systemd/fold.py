@@ -17,9 +17,8 @@ from lsh_systemd.run import (
     Run,
 )
 from lsh_systemd.scope import Scope
-from lsh_systemd.unit import id_of_unit
+from lsh_systemd.unit import id_of_unit, is_run_unit
 
-_JOB_UNIT = re.compile(r"lsh-[a-z0-9][a-z0-9-]{0,240}\.service")
 _INVOCATION_ID = re.compile(r"[0-9a-f]{32}")
 _RESULTS = frozenset(
     "success protocol timeout exit-code signal core-dump watchdog oom-kill start-limit-hit resources "
@@ -114,7 +113,7 @@ class Fold:
     def _manager_message(self, kind: str | None, entry: Entry) -> None:
         unit = entry.get("UNIT") or entry.get("USER_UNIT") or ""
         run_id = entry.get("INVOCATION_ID") or entry.get("USER_INVOCATION_ID") or ""
-        if not _JOB_UNIT.fullmatch(unit) or not _INVOCATION_ID.fullmatch(run_id) or not self._known(unit):
+        if not is_run_unit(unit) or not _INVOCATION_ID.fullmatch(run_id) or not self._known(unit):
             return
         run = self._latest(unit)
         # One that fails before it can begin (a missing EnvironmentFile=) has no "starting": only its failure is told.
@@ -209,7 +208,7 @@ class Fold:
     def _signed(self, entry: Entry) -> str | None:
         """The unit that an entry of ours is about; None where it is malformed or its sender is not to be believed."""
         unit, uid = entry.get("LSH_UNIT", ""), _number(entry.get("_UID"))
-        well_formed = _JOB_UNIT.fullmatch(unit) and _INVOCATION_ID.fullmatch(entry.get("LSH_INVOCATION_ID", ""))
+        well_formed = is_run_unit(unit) and _INVOCATION_ID.fullmatch(entry.get("LSH_INVOCATION_ID", ""))
         if entry.get("LSH_SCOPE") != self._scope or not well_formed or uid is None or not self._trusted(unit, uid):
             return None
         return unit

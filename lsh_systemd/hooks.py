@@ -21,7 +21,7 @@ _TEMPLATES = {
     ".success@.service": "hook.j2",
     ".failure@.service": "hook.j2",
 }
-ENDINGS = tuple(_TEMPLATES)
+ENDINGS = (*_TEMPLATES, "@.service")
 # A drop-in of ours for a job that others run after.
 FOLLOWED = "lsh-followed.conf"
 

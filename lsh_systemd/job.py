@@ -30,7 +30,7 @@ PREFIX = "lsh-"
 LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
 RESERVED_IDS = frozenset(
-    {"agent", "api", "alert", "catch-up", "collect", "prune", "queue", "record", "refresh", "sync"}
+    "after agent alert api catch-up collect failed prune queue record refresh succeeded sync tick".split()
 )
 DEFAULT_SHELL = "/bin/sh"
 

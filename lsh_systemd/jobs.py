@@ -112,7 +112,7 @@ class Jobs:
     def foreign(self, job: Job, folders: Sequence[Path]) -> Path | None:
         """A unit file of somebody else that has the name of one of the job's, in any folder of systemd's."""
         for folder in folders:
-            for name in (job.unit, job.timer, *hooks.files(job)):
+            for name in (job.unit, job.timer, *unit.other_files(job)):
                 path = folder / name
                 if path.is_symlink() or path.exists():
                     return path

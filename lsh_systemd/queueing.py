@@ -10,7 +10,7 @@ from lsh_systemd.text import check_line, visible
 if TYPE_CHECKING:
     from lsh_systemd.job import Job
 
-OVERLAPS = ("queue", "skip", "replace")
+OVERLAPS = ("queue", "skip", "parallel", "replace")
 _MOST = 100_000
 
 
@@ -20,6 +20,8 @@ def check(job: "Job") -> None:
         raise BadInput(f"{visible(job.overlap)} is no way to overlap", hint=f"there are {', '.join(OVERLAPS)}")
     if job.overlap != "queue" and not job.has_timer:
         raise BadInput("--overlap needs a schedule: it says what a scheduled time does while the job still runs")
+    if job.overlap == "parallel" and job.retries:
+        raise BadInput("--overlap parallel and --retries exclude each other: which of the runs would it be?")
     for group in job.groups:
         check_group(group)
 

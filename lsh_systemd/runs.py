@@ -9,6 +9,7 @@ from lsh_systemd.journal import Journal
 from lsh_systemd.manager import RUNNING_STATES, SERVICE, UNIT, Manager, ManagerError
 from lsh_systemd.run import BY_HAND, Cause, rfc3339
 from lsh_systemd.scope import Scope, due_dir, work_dir
+from lsh_systemd.unit import instances
 
 # How long systemd may take to begin a run; it is a matter of milliseconds.
 _START_SECONDS = 10.0
@@ -22,14 +23,18 @@ class Runs:
 
     def start(self, found: Found, cause: Cause = BY_HAND) -> str:
         """Start the job now, without waiting for its end; the run's id. One that runs already is not started again."""
-        self.manager.pin(found.service)
-        before = self.invocation_id(found.service)
-        if self.is_running(found):
-            return before
+        service = found.service
+        self.manager.pin(service)
+        before = self.invocation_id(service)
+        if self._is_busy(service):
+            if found.valid_job.overlap != "parallel":
+                return before
+            service, before = instances(found.id, time.time_ns() // 1000), ""
+            self.manager.pin(service)
         if cause.due_usec is not None and found.valid_job.catch_up == "all":
             self._tell_due(found.id, cause.due_usec)
-        self.manager.start(found.service)
-        return self._begun(found.service, before, cause)
+        self.manager.start(service)
+        return self._begun(service, before, cause)
 
     def restart(self, found: Found) -> str:
         """End the run in progress, where there is one, and start the job; the new run's id."""
@@ -41,14 +46,25 @@ class Runs:
     def stop(self, found: Found) -> bool:
         """End the run in progress, or the wait for a retry; whether there was either. The schedule goes on."""
         retrying = self.cancel_retry(found)
-        if not self.is_running(found):
-            return retrying
-        self.manager.stop(found.service)
-        self.manager.wait(found.service, {"inactive", "failed"}, seconds=100)
-        return True
+        running = self._running_units(found)
+        for service in running:
+            self.manager.stop(service)
+        for service in running:
+            self.manager.wait(service, {"inactive", "failed"}, seconds=100)
+        return retrying or bool(running)
 
     def is_running(self, found: Found) -> bool:
-        return self.manager.get(found.service, UNIT, "ActiveState") in RUNNING_STATES
+        return bool(self._running_units(found))
+
+    def _running_units(self, found: Found) -> list[str]:
+        """The units of the job's runs in progress: more than one where they may overlap."""
+        units = [found.service] if self._is_busy(found.service) else []
+        if found.job and found.job.overlap == "parallel":
+            units += self.manager.units(instances(found.id, "*"), states=RUNNING_STATES)
+        return units
+
+    def _is_busy(self, service: str) -> bool:
+        return self.manager.get(service, UNIT, "ActiveState") in RUNNING_STATES
 
     def cancel_retry(self, found: Found) -> bool:
         """Take back the retry that is pending; whether there was one."""

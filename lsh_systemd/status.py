@@ -13,6 +13,7 @@ from lsh_systemd.manager import RUNNING_STATES, Manager, UnitState
 from lsh_systemd.run import Run, rfc3339
 from lsh_systemd.span import format_span
 from lsh_systemd.stuck import going
+from lsh_systemd.unit import id_of_unit
 
 # The timer of a pending retry: see libexec/retry.
 _RETRY = re.compile(r"lsh-([a-z0-9-]+)\.retry[0-9]+\.timer")
@@ -69,11 +70,19 @@ def overview(found: Sequence[Found], *, manager: Manager, last_runs: Mapping[str
     retries = {match[1]: name for name in units if (match := _RETRY.fullmatch(name))}
     timers |= {each.id: retries[each.id] for each in found if each.id in retries}
     elapses = dict(zip(timers, manager.next_elapses(list(timers.values())), strict=True))
+    beside = {id_of_unit(name) for name, each in units.items() if "@" in name and each.active in RUNNING_STATES}
     stuck = {run.found.id for run in going(manager, found) if run.stuck}
     return [
         Status(
             found=each,
-            state=_state(each, units, elapses.get(each.id), stuck=each.id in stuck, retrying=each.id in retries),
+            state=_state(
+                each,
+                units,
+                elapses.get(each.id),
+                beside=each.id in beside,
+                stuck=each.id in stuck,
+                retrying=each.id in retries,
+            ),
             next_usec=elapses.get(each.id),
             last_run=last_runs.get(each.id),
         )
@@ -101,9 +110,11 @@ def _is_active(state: UnitState | None) -> bool:
     return state is not None and state.active == "active"
 
 
-def _state(found: Found, units: Mapping[str, UnitState], elapse: int | None, *, stuck: bool, retrying: bool) -> str:
+def _state(
+    found: Found, units: Mapping[str, UnitState], elapse: int | None, *, beside: bool, stuck: bool, retrying: bool
+) -> str:
     service = units.get(found.service)
-    if service and service.active in RUNNING_STATES:
+    if beside or (service and service.active in RUNNING_STATES):
         return "stuck" if stuck else "running"
     if found.job is None:
         return "invalid"

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import RUNNING_STATES, UNIT, Manager
+from lsh_systemd.unit import id_of_unit, is_run_unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +32,12 @@ class Going:
 def going(manager: Manager, jobs: Iterable[Found]) -> Iterator[Going]:
     """The runs in progress of these jobs."""
     units = manager.units("lsh-*.service", states=RUNNING_STATES)
-    for found in jobs if units else ():
-        if found.service not in units or found.job is None:
+    by_id = {found.id: found for found in jobs} if units else {}
+    for name in filter(is_run_unit, units):
+        found = by_id.get(id_of_unit(name))
+        if found is None or found.job is None:
             continue
-        began, run_id = manager.get_many(
-            [(found.service, UNIT, "InactiveExitTimestampMonotonic"), (found.service, UNIT, "InvocationID")]
-        )
+        began, run_id = manager.get_many([(name, UNIT, "InactiveExitTimestampMonotonic"), (name, UNIT, "InvocationID")])
         seconds = time.clock_gettime(time.CLOCK_MONOTONIC) - (began or 0) / 1e6
         if began and run_id is not None:
             yield Going(found=found, run_id=bytes(run_id).hex(), seconds=seconds, limit=found.job.stuck_after)

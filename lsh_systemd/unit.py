@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsh_systemd import bounds, credentials, cron, hooks, queueing, retry, sandbox, schedule
 from lsh_systemd.errors import BadInput, LshError
-from lsh_systemd.job import PREFIX, Job
+from lsh_systemd.job import PREFIX, RESERVED_IDS, Job
 from lsh_systemd.jobfile import format_size, from_plain, to_plain
 from lsh_systemd.schedule import ScheduleOver
 from lsh_systemd.scope import Scope, rounds_dir, secrets_dir
@@ -35,6 +35,7 @@ _SECTION = "[X-Lsh]"
 _DIGEST = re.compile(r"^Digest=([0-9a-f]{64})\n", re.MULTILINE)
 _ON_CALENDAR = re.compile(r"^OnCalendar=(.+)$", re.MULTILINE)
 _JOB_UNIT = re.compile(rf"{PREFIX}[a-z0-9][a-z0-9-]*\.service")
+_RUN_UNIT = re.compile(rf"{PREFIX}[a-z0-9][a-z0-9-]{{0,240}}(@[0-9]+)?\.service")
 _KEY = re.compile(r"([A-Z][A-Za-z]*)=(.*)")
 # systemd's own limit for one line of a unit file (LONG_LINE_MAX).
 _LONGEST_LINE = 1024 * 1024
@@ -131,8 +132,28 @@ def render(
         )
         for name, template in hooks.files(job).items()
     }
+    if job.overlap == "parallel":
+        others[instances(job.id)] = _instance(service)
     service += f"Digest={_digest(service, timer, others)}\n"
     return {job.unit: service} | ({job.timer: timer} if timer else {}) | others
+
+
+def other_files(job: Job) -> tuple[str, ...]:
+    """The names of the job's unit files beside its service and timer."""
+    return (*hooks.files(job), *((instances(job.id),) if job.overlap == "parallel" else ()))
+
+
+def instances(job_id: str, number: int | str = "") -> str:
+    """The unit of a run beside the job's own (--overlap parallel), or the template of all."""
+    return f"{PREFIX}{job_id}@{number}.service"
+
+
+def _instance(service: str) -> str:
+    """The template of the runs beside: the same service, which systemd forgets when it has ended."""
+    text = service.partition(f"\n{_SECTION}\n")[0]
+    text = re.sub(r"^SyslogIdentifier=(.*)$", r"SyslogIdentifier=\1@%i", text, count=1, flags=re.MULTILINE)
+    text = text.replace("\n[Unit]\n", "\n[Unit]\nCollectMode=inactive-or-failed\n", 1)
+    return text.rstrip() + "\n"
 
 
 def read(service: str, timer: str = "", text: Callable[[str], str | None] = lambda name: None) -> JobFiles:
@@ -163,7 +184,7 @@ def read(service: str, timer: str = "", text: Callable[[str], str | None] = lamb
         job = from_plain(plain)
     except BadInput as error:
         raise Unreadable(f"the {_SECTION} section describes no job: {error.message}") from None
-    others = {name: text(name) or "" for name in hooks.files(job)}
+    others = {name: text(name) or "" for name in other_files(job)}
     return JobFiles(job=job, changed=digest != _digest(_DIGEST.sub("", service), timer, others), others=others)
 
 
@@ -293,9 +314,14 @@ def is_job_unit(name: str) -> bool:
     return _JOB_UNIT.fullmatch(name) is not None
 
 
+def is_run_unit(name: str) -> bool:
+    """Whether a unit's name has the form of a job's service, or of a run beside it."""
+    return _RUN_UNIT.fullmatch(name) is not None and id_of_unit(name) not in RESERVED_IDS
+
+
 def id_of_unit(name: str) -> str:
-    """lsh-daily-backup.service → daily-backup."""
-    return name.removeprefix(PREFIX).rsplit(".", 1)[0]
+    """lsh-daily-backup.service → daily-backup; so, too, lsh-daily-backup@7.service."""
+    return name.removeprefix(PREFIX).rsplit(".", 1)[0].partition("@")[0]
 
 
 def _escape(character: str) -> str:

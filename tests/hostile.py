@@ -84,7 +84,7 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "retries": st.integers(0, 5),
         "retry_on": st.lists(st.one_of(words, st.sampled_from(["timeout", "signal:9"])), max_size=2),
         "no_retry_exit": st.lists(st.integers(-1, 300), max_size=2),
-        "overlap": st.one_of(words, st.sampled_from(["queue", "skip", "replace"])),
+        "overlap": st.one_of(words, st.sampled_from(["queue", "skip", "parallel", "replace"])),
         "groups": st.lists(words, max_size=2),
         "grace": st.sampled_from(["5s"]),
         "schedule_from": st.lists(words, max_size=1),

@@ -168,3 +168,38 @@ def test_a_run_that_ignores_sigterm_is_killed_after_its_grace(lsh: Lsh) -> None:
     assert (run["result"], run["signal"]) == ("timeout", "KILL")
     assert run["duration_seconds"] == pytest.approx(2, abs=0.8)
     assert lsh.machine.run("pgrep", "-f", "sleep 300", check=False).returncode == 1
+
+
+def test_runs_side_by_side(lsh: Lsh) -> None:
+    job = lsh.add("--calendar", "*:*:0/2", "--overlap", "parallel", "--", "echo $$; sleep 5; echo $$")
+    eventually(lambda: sum(run["result"] == "success" for run in lsh.runs(job)) >= 3, timeout=30)
+    assert lsh.json("show", job)["state"] == "running"
+    lsh("disable", job)
+    by_hand = lsh.json("start", job)["id"]
+    assert by_hand not in {run["id"] for run in lsh.runs(job) if run["result"]}
+    lsh("stop", job)
+    eventually(lambda: lsh.json("show", job)["state"] != "running")
+    runs = lsh.runs(job)
+    made = [run for run in runs if run["result"] == "success"]
+    assert all(run["result"] for run in runs)
+    assert overlaps(made) >= 2
+    for run in made:  # each has its own lines
+        first, last = run["output"].splitlines()
+        assert first == last
+    assert len({run["output"] for run in made}) == len(made)
+    assert {run["trigger"] for run in made} == {"timer"}
+    assert {run["job"] for run in runs} == {job}
+    lsh("set", job, "--overlap", "queue")
+    assert f"{lsh.folder}/lsh-{job}@.service" not in lsh.files()
+    lsh.refused("set", job, "--overlap", "parallel", "--retries", "2")
+
+
+def test_runs_side_by_side_keep_to_the_cap(unlimited: Lsh) -> None:
+    lsh = unlimited
+    lsh("limits", "set", "--group", "db=2")
+    job = lsh.add("--calendar", "*:*:*", "--overlap", "parallel", "--group", "db", "--", "sleep 2.5")
+    eventually(lambda: sum(run["result"] == "success" for run in lsh.runs(job)) >= 5, timeout=40)
+    lsh("disable", job)
+    lsh("queue", "remove", job, check=False)
+    lsh("stop", job)
+    assert overlaps([run for run in lsh.runs(job) if run["result"]]) == 2
