@@ -80,7 +80,6 @@ class Dispatcher:
     def run(self) -> None:
         """Start what waits, until nothing does."""
         while entries := self._queue.entries():
-            self._known.clear()
             if not self.step(entries):
                 self._control.manager.wait_for_end_of_a_job(_PAUSE_SECONDS)
 
@@ -125,7 +124,9 @@ class Dispatcher:
     def _start(self, entry: Entry) -> bool:
         """Start the run and take it out of the queue. One whose start was noted by a dispatcher that died then is only
         started where systemd has not done so."""
-        found, full = self._known[entry.job], self._queue.read(entry)
+        # Read anew: while it waited, the job may have been changed or removed.
+        found, full = self._control.jobs.find(entry.job), self._queue.read(entry)
+        self._known[entry.job] = found
         if found is None or full is None:
             return False
         control = self._control
