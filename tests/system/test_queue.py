@@ -1,12 +1,13 @@
 """Overlap, caps and the queue: what happens when a job is due while it, or too much else, runs."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.system.lsh import Lsh, seconds
-from tests.system.machine import eventually
+from tests.system.machine import Machine, eventually
 
 
 def overlaps(runs: list[dict[str, Any]]) -> int:
@@ -203,3 +204,20 @@ def test_runs_side_by_side_keep_to_the_cap(unlimited: Lsh) -> None:
     lsh("queue", "remove", job, check=False)
     lsh("stop", job)
     assert overlaps([run for run in lsh.runs(job) if run["result"]]) == 2
+
+
+def test_what_waits_outlives_the_machine(new_machine: Callable[..., Machine], suite: str) -> None:
+    lsh = Lsh(new_machine(suite), "system")
+    lsh("limits", "set", "--global", "1")
+    jobs = [lsh.add("--", "sleep 2") for _ in range(4)]
+    for job in jobs:
+        lsh("start", job)
+    lsh.ended(jobs[0])
+    lsh.machine.kill()
+    lsh.machine.boot()
+    eventually(lambda: lsh.json("queue") == [], timeout=40)
+    runs = [run for job in jobs for run in lsh.runs(job)]
+    # the one that died with the machine has had its run; each of the others has one
+    assert sorted(run["job"] for run in runs) == sorted(jobs)
+    assert sum(run["result"] == "lost" for run in runs) <= 1
+    assert overlaps([run for run in runs if run["ended_at"]]) == 1
