@@ -47,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class BySuite(LoadGroupScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             parameters = nodeid.rpartition("[")[2]
-            return next((name for name in roots.SUITES.values() if name in parameters), nodeid)
+            return next((name for name in roots.ALL_SUITES.values() if name in parameters), nodeid)
 
     return BySuite(config, log) if config.getoption("dist") == "loadgroup" else None
 

@@ -43,7 +43,7 @@ class Process(subprocess.Popen[str]):
 class Machine(Booted):
     """A container. kill() is no power cut: what was written but not synced is still there afterwards.
 
-    `suite` is one of roots.SUITES. Machines share this host's network, unless `--private-network` is among
+    `suite` is one of roots.ALL_SUITES. Machines share this host's network, unless `--private-network` is among
     `nspawn_options`.
     """
 

@@ -19,13 +19,13 @@ PROJECT = Path(__file__).resolve().parents[2]
 CACHE = PROJECT / ".cache"
 ROOTS = CACHE / "roots"
 
-_ALL_SUITES = {
+ALL_SUITES = {
     "bookworm": "systemd-252",  # the oldest that we support
     "trixie": "systemd-257",
     "forky": "systemd-newest",  # Debian's testing suite
 }
 # The one in between is for a run by hand: LSH_SUITES=trixie make test
-SUITES = {name: _ALL_SUITES[name] for name in os.environ.get("LSH_SUITES", "bookworm forky").split()}
+SUITES = {name: ALL_SUITES[name] for name in os.environ.get("LSH_SUITES", "bookworm forky").split()}
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd polkitd passwd "
     "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils"

@@ -51,7 +51,7 @@ def nights(uml: UmlMachine) -> Iterator[Lsh]:
 
 
 def night(suite: str, name: str, day: str, daily: str, half_hourly: str) -> Any:
-    return pytest.param(suite, day, daily, half_hourly, id=f"{roots.SUITES[suite]}-{name}")
+    return pytest.param(suite, day, daily, half_hourly, id=f"{roots.ALL_SUITES[suite]}-{name}")
 
 
 # When the clocks go on, 02:00 → 03:00 at 01:00 UTC: there is no 02:30, it is made up at 03:00.

@@ -25,12 +25,12 @@ __all__ = ["UmlMachine", "only_on"]
 def only_on(suite: str) -> pytest.MarkDecorator:
     """For tests that take long and would show the same on the other suite."""
     return pytest.mark.parametrize(
-        "suite", [pytest.param(suite, id=roots.SUITES[suite])], indirect=True, scope="session"
+        "suite", [pytest.param(suite, id=roots.ALL_SUITES[suite])], indirect=True, scope="session"
     )
 
 
 class UmlMachine(Booted):
-    """User-Mode Linux on a disk of its own. `suite` is one of roots.SUITES; `clock` is what it takes for the time.
+    """User-Mode Linux on a disk of its own. `suite` is one of roots.ALL_SUITES; `clock` is what it takes for the time.
 
     The clock goes on while the machine is off.
     """
