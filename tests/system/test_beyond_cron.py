@@ -82,7 +82,7 @@ def test_a_schedule_from_a_variable_is_taken_now_and_remembered(lsh: Lsh) -> Non
     assert calendars(lsh, job) == ["*-*-* 03:15:00"]
     other = lsh.add("--schedule", "${NOT_SET:-45 4 * * *}", "--schedule", "@weekly", "--", "true")
     assert set(calendars(lsh, other)) == {"*-*-* 04:45:00", "Sun *-*-* 00:00:00"}
-    assert "cron expression" in lsh.refused("add", "x", "--schedule", "$(reboot)", "--", "true")
+    assert "five fields wanted" in lsh.refused("add", "x", "--schedule", "$(reboot)", "--", "true")
 
 
 def test_the_jitter_is_the_same_each_time(lsh: Lsh) -> None:
