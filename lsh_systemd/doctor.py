@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd import config, daemons, follow, ledger, secrecy
+from lsh_systemd import caps, config, daemons, follow, ledger, secrecy
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.held import not_held
 from lsh_systemd.hints import hints
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
+from lsh_systemd.queue import Queue
 from lsh_systemd.refresh import stale
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
 from lsh_systemd.store import Store, StoreUnavailable
@@ -54,6 +55,7 @@ class Doctor:
             ("recorder", self._recorder),
             ("journal", self._journal),
             ("agent", self._agent),
+            ("queue", self._queue),
             ("settings", self._settings),
             ("store", self._store),
             ("clock", self._clock),
@@ -158,6 +160,18 @@ class Doctor:
                 check="agent", level="warning",
                 message=f"the agent is {state}: runs are collected only when lshctl looks at them",
                 fix=f"lshctl --{self.scope} agent enable",
+            )  # fmt: skip
+
+    def _queue(self) -> Iterator[Finding]:
+        waiting = Queue(self.scope).entries()
+        if not waiting and not any(cap for _, cap in caps.load(self.scope).named()):
+            return
+        state = self.manager.get(daemons.QUEUE, UNIT, "ActiveState")
+        if state != "active":
+            yield Finding(
+                check="queue", level="error",
+                message=f"{daemons.QUEUE} is {state}: nothing starts what waits ({len(waiting)} now)",
+                fix=f"systemctl --{self.scope} enable --now {daemons.QUEUE}",
             )  # fmt: skip
 
     def _settings(self) -> Iterator[Finding]:

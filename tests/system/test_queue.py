@@ -221,3 +221,18 @@ def test_what_waits_outlives_the_machine(new_machine: Callable[..., Machine], su
     assert sorted(run["job"] for run in runs) == sorted(jobs)
     assert sum(run["result"] == "lost" for run in runs) <= 1
     assert overlaps([run for run in runs if run["ended_at"]]) == 1
+
+
+def test_doctor_tells_when_nothing_would_start_what_waits(unlimited: Lsh) -> None:
+    lsh = unlimited
+    lsh("limits", "set", "--global", "1")
+    lsh.add("--", "true")  # brings the units that the queue needs
+
+    def finding() -> dict[str, Any]:
+        return next(each for each in lsh("doctor", "--json", check=False).json() if each["check"] == "queue")
+
+    assert finding()["level"] == "ok"
+    lsh.systemctl("stop", "lsh-queue.path")
+    assert finding()["level"] == "error"
+    lsh.systemctl(*finding()["fix"].split()[2:])
+    assert finding()["level"] == "ok"
