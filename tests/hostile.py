@@ -33,9 +33,28 @@ def _sensible(plain: dict[str, Any]) -> dict[str, Any]:
         plain.pop("dynamic_user", None)
     if plain.get("sandbox", "none") == "none" and not plain.get("dynamic_user"):
         plain.pop("write_path", None)
+    if plain.get("anchor"):
+        plain.setdefault("every", "7d")
+        if plain["every"] in ("1s", "90s"):
+            plain["every"] = "3 months"
+    else:
+        for name in ("not_before", "except_calendar", "catch_up"):
+            plain.pop(name, None)
+        if plain.get("every") == "3 months":
+            plain["every"] = "7d"
+    if not plain.get("every"):
+        plain.pop("overlap", None)
+    if plain.get("overlap") == "parallel":
+        plain.pop("retries", None)
+    if not plain.get("retries"):
+        plain.pop("retry_on", None)
+        plain.pop("no_retry_exit", None)
     return plain
 
 
+_retry_on = st.sampled_from(["timeout", "signal:9", "exit-code"])
+_overlaps = st.sampled_from(["queue", "skip", "parallel", "replace"])
+_exceptions = st.sampled_from(["Mon", "09:00-17:00"])
 hooks = st.lists(st.one_of(st.just("job:other job"), blobs.map(lambda word: f"echo {word}")), max_size=2)
 
 plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
@@ -80,12 +99,12 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "every": st.sampled_from(["1s", "90s", "7d", "3 months"]),
         "anchor": st.sampled_from(["2027-01-04T09:00:00", "2020-02-29T00:00:00"]),
         "not_before": st.sampled_from(["2027-01-04T09:00:00"]),
-        "except_calendar": st.lists(st.one_of(st.sampled_from(["Mon", "09:00-17:00"]), paths, words), max_size=2),
+        "except_calendar": st.lists(st.one_of(_exceptions, _exceptions, _exceptions, paths, words), max_size=2),
         "retries": st.integers(0, 5),
-        "retry_on": st.lists(st.one_of(words, st.sampled_from(["timeout", "signal:9"])), max_size=2),
-        "no_retry_exit": st.lists(st.integers(-1, 300), max_size=2),
-        "overlap": st.one_of(words, st.sampled_from(["queue", "skip", "parallel", "replace"])),
-        "groups": st.lists(words, max_size=2),
+        "retry_on": st.lists(st.one_of(_retry_on, _retry_on, _retry_on, words), max_size=2),
+        "no_retry_exit": st.lists(st.integers(1, 256), max_size=2),
+        "overlap": st.one_of(_overlaps, _overlaps, _overlaps, words),
+        "groups": st.lists(st.one_of(printable.map("g {} g".format), words), max_size=2),
         "grace": st.sampled_from(["5s"]),
         "schedule_from": st.lists(words, max_size=1),
         "secrets": secrets,

@@ -34,7 +34,8 @@ NONE = 2**64 - 1
 DECIDED = {
     SERVICE: (
         "ExecStart ExecStopPost ExecCondition Environment EnvironmentFiles WorkingDirectory User SyslogIdentifier "
-        "TimeoutStartUSec MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust MemoryHigh MemorySwapMax "
+        "TimeoutStartUSec TimeoutStopUSec "
+        "MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust MemoryHigh MemorySwapMax "
         "TasksMax LimitFSIZE LimitNOFILE IOReadBandwidthMax IOWriteBandwidthMax DynamicUser PrivateNetwork "
         "ProtectSystem ProtectHome NoNewPrivileges ReadWritePaths BindPaths BindReadOnlyPaths LoadCredentialEncrypted"
     ).split(),
@@ -46,7 +47,7 @@ DIFFERENT = {
     *DECIDED[SERVICE], *DECIDED[UNIT], "ExecStartEx", "ExecStopPostEx", "ExecConditionEx", "EffectiveMemoryMax",
     "MemoryAvailable",
     "Id", "Names", "FragmentPath", "InvocationID", "TriggeredBy", "RequiresMountsFor", "WantsMountsFor",
-    "LimitFSIZESoft", "LimitNOFILESoft", "EffectiveMemoryHigh", "EffectiveTasksMax",
+    "TimeoutAbortUSec", "LimitFSIZESoft", "LimitNOFILESoft", "EffectiveMemoryHigh", "EffectiveTasksMax",
     "SetLoginEnvironment", "StateChangeTimestamp", "StateChangeTimestampMonotonic",
 }  # fmt: skip
 # What isolation changes, where it is asked for.
@@ -149,22 +150,25 @@ def asked(job: Job) -> dict[str, Any]:
     kept = [argv[0], *(word.replace("$", "$$") for word in argv[1:])]  # $$ is how systemd keeps a $
     condition = [] if job.condition is None else [[job.shell, "-c", job.condition.replace("$", "$$")]]
     socket = ["socket"] if job.when_socket else []
-    succeeded, failed = job.on_success or job.after, job.on_failure or job.after
+    succeeded, failed = job.on_success or job.after, job.on_failure or job.after or job.retries
+    due = [[f"/run/lsh/due/{job.id}", True]] if job.catch_up == "all" else []
+    forget = [["/bin/rm", "-f", f"/run/lsh/due/{job.id}"]] if due and unit.record_outside(job, Scope.SYSTEM) else []
     weight = round(100 * 10 ** ((job.priority - 5) / 5)) if job.priority != 5 else NONE
     expected: dict[str, Any] = {
         "LoadState": "loaded",
         "Description": job.description or job.name,
         "ExecStart": [kept],
-        "ExecStopPost": [["/bin/sh", RECORDER, "system", job.unit, *socket]],
+        "ExecStopPost": [["/bin/sh", RECORDER, "system", job.unit, *socket], *forget],
         "ExecCondition": condition,
         "OnSuccess": [f"lsh-succeeded@{job.id}.service"] if succeeded else [],
         "OnFailure": [f"lsh-failed@{job.id}.service"] if failed else [],
         "Environment": [f"{name}={value}" for name, value in job.env.items()],
-        "EnvironmentFiles": [[simple(path), False] for path in job.env_file],
+        "EnvironmentFiles": [*([simple(path), False] for path in job.env_file), *due],
         "WorkingDirectory": job.working_dir or "",
         "User": job.run_as or "",
         "SyslogIdentifier": f"lsh-{job.id}",
         "TimeoutStartUSec": round(job.timeout.total_seconds() * 1e6) if job.timeout else NONE,
+        "TimeoutStopUSec": round(job.grace.total_seconds() * 1e6) if job.grace else 90_000_000,
         "MemoryMax": job.memory_max or NONE,
         "CPUQuotaPerSecUSec": job.cpu_quota * 10_000 if job.cpu_quota else NONE,
         "Nice": job.nice if job.nice is not None else -2 * (job.priority - 5),
@@ -192,7 +196,7 @@ def asked(job: Job) -> dict[str, Any]:
     if job.interval:
         usec = round(job.interval.total_seconds() * 1e6)
         expected |= {
-            "Unit": job.unit,
+            "Unit": job.unit if job.overlap == "queue" else f"lsh-tick@{job.id}.service",
             "RandomizedDelayUSec": round(job.jitter.total_seconds() * 1e6) if job.jitter else 0,
             "FixedRandomDelay": job.jitter is not None,
             "TimersMonotonic": [["OnActiveUSec", usec], ["OnUnitActiveUSec", usec]],

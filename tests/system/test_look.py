@@ -149,7 +149,7 @@ def test_doctor_knows_what_is_amiss(lsh: Lsh) -> None:
     result = lsh("doctor", check=False)
     assert result.returncode == 1
     assert (
-        f"job {job}: it is enabled, but its timer does not run\n      lshctl --{lsh.scope} enable {job}\n"
+        f"job {job}: it is enabled, but lsh-{job}.timer does not run\n      lshctl --{lsh.scope} enable {job}\n"
         in result.stdout
     )
     lsh("enable", job)
