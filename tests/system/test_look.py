@@ -88,7 +88,8 @@ def test_explain_is_what_a_timer_would_do(lsh: Lsh) -> None:
 
 
 def test_logs_of_a_job_and_of_one_run(lsh: Lsh) -> None:
-    job = lsh.add("--", 'echo "line of $INVOCATION_ID"; echo last')
+    # Long enough for journald to see which unit a line is from: --run goes by that.
+    job = lsh.add("--", 'echo "line of $INVOCATION_ID"; echo last; sleep 0.3')
     first, second = lsh.run(job)["id"], lsh.run(job)["id"]
     shown = lsh("logs", job).stdout
     assert f"line of {first}" in shown and f"line of {second}" in shown
