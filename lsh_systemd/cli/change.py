@@ -19,7 +19,14 @@ from lsh_systemd.text import escape_controls, visible
 from lsh_systemd.unit import describe_changes
 
 # Options → the fields that --unset knows.
-_NAMES = {"tz": "timezone", "tag": "tags", "from": "anchor", "persistent": "catch_up"}
+_NAMES = {
+    "tz": "timezone",
+    "tag": "tags",
+    "from": "anchor",
+    "persistent": "catch_up",
+    "secret": "secrets",
+    "group": "groups",
+}
 
 force_option = click.option("--force", is_flag=True, help="Even where the unit files were edited by hand: undo that.")
 
