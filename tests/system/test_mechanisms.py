@@ -65,12 +65,9 @@ TABLE = {
 }  # fmt: skip
 
 
-EXCEPTIONS = {
-    # a user manager decrypts credentials from 258 on only: before, they are files of mode 0600
-    ("secrets", "bookworm", "user"): Row(
-        options=("--secret", "key"), unit=SERVICE, shown="LoadCredential", words="key"
-    ),
-}
+# A user manager decrypts credentials from 258 on only: before, they are files of mode 0600.
+_PLAIN = Row(options=("--secret", "key"), unit=SERVICE, shown="LoadCredential", words="key")
+EXCEPTIONS = {("secrets", "bookworm", "user"): _PLAIN, ("secrets", "trixie", "user"): _PLAIN}
 
 
 @pytest.mark.parametrize("name", TABLE)
