@@ -251,13 +251,18 @@ def comparable(told: dict[str, Any], job: Job) -> dict[str, Any]:
 
 
 def differences(told: dict[str, Any], plain: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """In what a unit differs from a plain one. (A path brings the mounts that it lies on; what starts it is before.)"""
+    """In what a unit differs from a plain one. (A path brings the mounts that it lies on; what starts it is before;
+    and so are our helpers, where another test has brought them.)"""
+    helpers = ("lsh-failed@", "lsh-succeeded@", "lsh-after@")
     stem = told["Id"].removesuffix(".service")
     own = (".mount", *(f"{stem}.{kind}" for kind in ("timer", "path", "after.path", "socket")))
     for key in told.keys() | plain.keys():
         both: list[Any] = [each.get(key) for each in (told, plain)]
         if key in ("After", "Requires", "Wants"):
-            both = [sorted(name for name in each if not name.endswith(own)) for each in both]
+            both = [
+                sorted(name for name in each if not name.endswith(own) and not name.startswith(helpers))
+                for each in both
+            ]
         if both[0] != both[1]:
             yield key, both[0]
 
