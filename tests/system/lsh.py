@@ -100,7 +100,7 @@ class Lsh:
             print(*left)  # what pytest shows where it fails
             return left == []
 
-        eventually(fresh)
+        eventually(fresh, timeout=30)
 
     def files(self) -> dict[str, str]:
         """Everything in the folders of unit files: path → checksum, or target of a link."""
