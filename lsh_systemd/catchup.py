@@ -23,6 +23,7 @@ from lsh_systemd.errors import LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import UNIT
+from lsh_systemd.queue import Queue
 from lsh_systemd.run import Cause, Run
 from lsh_systemd.scope import work_dir
 from lsh_systemd.store import Store
@@ -63,6 +64,7 @@ def missed(times: Sequence[int], runs: Sequence[Run]) -> list[int]:
 
 def backlogs(control: Control, store: Store) -> Iterator[Backlog]:
     """What each job has to catch up on."""
+    queue = Queue(control.scope)
     for found in control.jobs.all():
         job = found.job
         if job is None or not job.caught_up_by_us or not found.pair.enabled:
@@ -74,6 +76,8 @@ def backlogs(control: Control, store: Store) -> Iterator[Backlog]:
         before = store.last_of_unit(found.service, before_usec=since)
         runs = store.runs(job=found.id, since_usec=since, output=False) + ([before] if before else [])
         due = missed(_times(on_calendar(found.pair.timer), since, active), runs)
+        if (entry := queue.of(found.id)) and (waiting := queue.read(entry)):  # for its cap, since before the boot
+            due = [each for each in due if str(each) != waiting.fields.get("due")]
         if job.catch_up == "once":
             due = due[-1:]
         yield Backlog(found=found, due=tuple(due), delay=_delay(job), until_usec=active)
@@ -113,8 +117,8 @@ def run(control: Control, waiting: Sequence[Backlog]) -> None:
         for each in list(open_ones):
             queue = queues[each.found.id]
             if not queue:
-                control.stamps.renew(each.found.timer, each.until_usec)
-                if control.forget_due(each.found):
+                if Queue(control.scope).of(each.found.id) is None and control.forget_due(each.found):
+                    control.stamps.renew(each.found.timer, each.until_usec)
                     open_ones.remove(each)
             elif time.monotonic() - began >= each.delay.total_seconds() and not _next(control, each.found, queue):
                 open_ones.remove(each)
@@ -140,8 +144,11 @@ def _next(control: Control, found: Found, queue: deque[int]) -> bool:
             return False
         if not control.forget_due(found):
             return True
-        control.start(found, Cause(TRIGGER, due_usec=queue[0]))
-        queue.popleft()
+        if not control.is_capped(now.valid_job):
+            control.start(found, Cause(TRIGGER, due_usec=queue.popleft()))
+        elif Queue(control.scope).of(found.id) is None:
+            rank, fields = now.valid_job.queue_rank, {"due": str(queue.popleft())}
+            Queue(control.scope).add(found.id, rank=rank, trigger=TRIGGER, fields=fields)
     except LshError as error:
         print(f"{found.id}: {error.message}", file=sys.stderr)
         return False

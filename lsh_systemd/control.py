@@ -12,6 +12,7 @@ from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.manager import UNIT, Manager, ManagerError
+from lsh_systemd.queue import Queue
 from lsh_systemd.runs import Runs
 from lsh_systemd.scope import Scope
 from lsh_systemd.stamps import Stamps
@@ -153,6 +154,7 @@ class Control(Runs):
                 self.stamps.move(found.timer, job.timer)
                 self._stop(found.activators)
                 follow.rename(self.scope, found.id, job.id)
+                Queue(self.scope).rename(found.id, job.id)
                 if found.pair.enabled:
                     self._enable(found.dir, job)
                 if was_active:
@@ -175,6 +177,7 @@ class Control(Runs):
             reload = not self.is_running(found)
             self._take_away(found)
             self.stamps.forget(found.timer)
+            self.forget_waiting(found)
             follow.forget(self.scope, found.id)
             after = found.job.after if found.job else ()
             follow.provide(self.manager, found.dir, self.jobs, after, reload=reload)

@@ -122,32 +122,43 @@ class Dispatcher:
         return found.job if found else None
 
     def _start(self, entry: Entry) -> bool:
-        """Start the run and take it out of the queue. One whose start was noted by a dispatcher that died then is only
-        started where systemd has not done so."""
+        """Start the run and take it out of the queue; whether it was started."""
         # Read anew: while it waited, the job may have been changed or removed.
         found, full = self._control.jobs.find(entry.job), self._queue.read(entry)
         self._known[entry.job] = found
         if found is None or full is None:
             return False
+        try:
+            started = self._start_once(found, full)
+        except FileNotFoundError:  # taken out, or promoted, just now
+            return False
+        except LshError as error:
+            # What systemd refuses it would have refused without a queue, too: told, and not tried again for ever.
+            print(f"{entry.job}: not started: {error.message}", file=sys.stderr)
+            started = False
+        self._queue.remove(entry)
+        return started
+
+    def _start_once(self, found: "Found", entry: Entry) -> bool:
+        """Start the run; not one whose start a dispatcher had noted that died then, if systemd has made it."""
         control = self._control
         control.manager.pin(found.service)
         before = control.invocation_id(found.service)
-        noted = full.fields.get("starting")
+        noted = entry.fields.get("starting")
         if noted is not None and noted != (before or "none"):
-            self._queue.remove(entry)
             return False
-        try:
-            self._queue.note_start(full, before)
-            waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
-            trigger = "queue" if waited and full.trigger != "retry" else full.trigger
-            attempt, first = full.fields.get("attempt", ""), full.fields.get("first")
-            number = int(attempt) if attempt.isdecimal() else 1
-            run_id = control.start(found, Cause(trigger, attempt=number, first_id=first))
-            if number > 1:
-                state = work_dir(control.scope) / "retry"
-                (state / f"{entry.job}.current").write_text(f"{run_id} {attempt} {first}\n")
-        except (LshError, OSError) as error:
-            print(f"{entry.job}: {error}", file=sys.stderr)
-            return False
-        self._queue.remove(entry)
+        self._queue.note_start(entry, before)
+        waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
+        trigger = "queue" if waited and entry.trigger not in ("retry", "catch-up") else entry.trigger
+        attempt = _number(entry, "attempt")
+        cause = Cause(trigger, due_usec=_number(entry, "due"), attempt=attempt or 1, first_id=entry.fields.get("first"))
+        run_id = control.start(found, cause)
+        if attempt:
+            state = work_dir(control.scope) / "retry"
+            (state / f"{entry.job}.current").write_text(f"{run_id} {attempt} {cause.first_id}\n")
         return True
+
+
+def _number(entry: Entry, name: str) -> int | None:
+    text = entry.fields.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None

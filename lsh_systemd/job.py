@@ -179,6 +179,11 @@ class Job:
         return self.catch_up != "none" and not self.persistent
 
     @property
+    def queue_rank(self) -> int:
+        """Its place among what waits for a cap: the smaller, the earlier."""
+        return 10 - self.priority
+
+    @property
     def command_line(self) -> str:
         """The command as a person would type it."""
         return self.command if isinstance(self.command, str) else shlex.join(self.command)

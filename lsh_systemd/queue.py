@@ -4,6 +4,7 @@ A file is named RANK:µs:JOB, the rank by the job's priority (a promoted one is 
 what triggered the run and, of a retry, its attempt. While there is one, lsh-queue.path keeps lsh-queue.service running.
 """
 
+import contextlib
 import os
 import re
 import time
@@ -62,20 +63,22 @@ class Queue:
             fields=fields,
         )
 
-    def add(self, job_id: str, *, rank: int, trigger: str) -> Entry:
-        """Let the job wait, or find that it does already."""
-        for entry in self.entries():
-            if entry.job == job_id:
-                return entry
-        entry = Entry(name=f"{rank:02}:{time.time_ns() // 1000}:{job_id}", rank=f"{rank:02}", since_usec=0, job=job_id)
+    def of(self, job_id: str) -> Entry | None:
+        """The job's place in it; None where it does not wait."""
+        return next((entry for entry in self.entries() if entry.job == job_id), None)
+
+    def add(self, job_id: str, *, rank: int, trigger: str, fields: Mapping[str, str] | None = None) -> None:
+        """Let the job wait, unless it does already."""
+        if self.of(job_id):
+            return
+        lines = {"trigger": trigger, **(fields or {})}
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             temporary = self.path / f".{job_id}.{os.getpid()}"
-            temporary.write_text(f"trigger={trigger}\n")
-            temporary.replace(self.path / entry.name)
+            temporary.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+            temporary.replace(self.path / f"{rank:02}:{time.time_ns() // 1000}:{job_id}")
         except OSError as error:
             raise LshError(f"cannot write to the queue {self.path}: {error.strerror}") from None
-        return entry
 
     def remove(self, entry: Entry) -> bool:
         """Take it out; False where it has gone already."""
@@ -92,6 +95,12 @@ class Queue:
         except OSError:
             return False
         return True
+
+    def rename(self, old: str, new: str) -> None:
+        """Let what waits under the job's old id wait under its new one."""
+        if entry := self.of(old):
+            with contextlib.suppress(OSError):
+                (self.path / entry.name).rename(self.path / f"{entry.rank}:{entry.since_usec}:{new}")
 
     def note_start(self, entry: Entry, before: str) -> None:
         """Note that it is being started, and the id of the job's run before: see ``dispatch``."""

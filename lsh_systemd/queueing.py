@@ -72,4 +72,4 @@ def needs_tick(job: "Job", *, capped: bool) -> bool:
 
 def section(job: "Job", *, capped: bool) -> str:
     """The policy as libexec/tick and libexec/common read it. ``Rank``: the smaller, the earlier in the queue."""
-    return f"[X-Queue]\nOverlap={job.overlap}\nCapped={'yes' if capped else 'no'}\nRank={10 - job.priority:02}"
+    return f"[X-Queue]\nOverlap={job.overlap}\nCapped={'yes' if capped else 'no'}\nRank={job.queue_rank:02}"

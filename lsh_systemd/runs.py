@@ -7,6 +7,7 @@ from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.manager import RUNNING_STATES, SERVICE, UNIT, Manager, ManagerError
+from lsh_systemd.queue import Queue
 from lsh_systemd.run import BY_HAND, Cause, rfc3339
 from lsh_systemd.scope import Scope, due_dir, work_dir
 from lsh_systemd.unit import instances
@@ -52,6 +53,14 @@ class Runs:
         for service in running:
             self.manager.wait(service, {"inactive", "failed"}, seconds=100)
         return retrying or bool(running)
+
+    def forget_waiting(self, found: Found) -> None:
+        """A new job of the same name must not have the start that this one waited for, nor its attempts."""
+        if entry := Queue(self.scope).of(found.id):
+            Queue(self.scope).remove(entry)
+        for ending in (".current", ".lock"):
+            with contextlib.suppress(OSError):
+                (work_dir(self.scope) / "retry" / f"{found.id}{ending}").unlink()
 
     def is_running(self, found: Found) -> bool:
         return bool(self._running_units(found))

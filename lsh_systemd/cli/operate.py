@@ -46,9 +46,9 @@ def _submit(app: App, found: Found, *, wait: bool, as_json: bool) -> None:
     before = app.control.invocation_id(found.service)
     app.manager.pin(found.service)
     queue = Queue(app.scope)
-    queue.add(found.id, rank=10 - found.valid_job.priority, trigger="manual")
+    queue.add(found.id, rank=found.valid_job.queue_rank, trigger="manual")
     while wait and app.control.invocation_id(found.service) == before:
-        if not any(entry.job == found.id for entry in queue.entries()):
+        if queue.of(found.id) is None:
             time.sleep(_PAUSE_SECONDS)
             if app.control.invocation_id(found.service) == before:
                 raise LshError(f"{found.id} was taken out of the queue")
@@ -72,6 +72,9 @@ def restart_command(app: App, name: str, wait: bool, dry_run: bool, as_json: boo
     found = app.jobs.get(name)
     if dry_run:
         click.echo(f"Would stop, where it runs, and start {found.service}.")
+        return
+    if found.job and app.control.is_capped(found.job) and not app.control.is_running(found):
+        _submit(app, found, wait=wait, as_json=as_json)
         return
     _started(app, found, app.control.restart(found), "restarted", wait=wait, as_json=as_json)
 

@@ -1,6 +1,7 @@
 """lshctl queue and limits."""
 
 import time
+from datetime import datetime
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json,
 from lsh_systemd.cli.table import duration, local_time, print_table
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.queue import Entry, Queue
+from lsh_systemd.run import rfc3339
 from lsh_systemd.text import visible
 
 
@@ -27,10 +29,14 @@ def queue_command(app: App, as_json: bool) -> None:
         click.echo("Nothing runs, and nothing waits.")
         return
     shown = [
-        [row["job"], row["state"], local_time(row["since"]), duration(row["seconds"]), row["waits_for"] or "-"]
+        [row["job"], row["state"], _local(row["since"]), duration(row["seconds"]), row["waits_for"] or "-"]
         for row in rows
     ]
     print_table(["JOB", "STATE", "SINCE", "FOR", "WAITS FOR"], shown, state_column=1)
+
+
+def _local(since: str | None) -> str:
+    return local_time(round(datetime.fromisoformat(since).timestamp() * 1e6) if since else None)
 
 
 def _rows(app: App) -> list[dict[str, Any]]:
@@ -42,7 +48,7 @@ def _rows(app: App) -> list[dict[str, Any]]:
             "job": each.job,
             "state": each.state,
             "position": each.position,
-            "since": each.since_usec,
+            "since": rfc3339(each.since_usec),
             "seconds": max(0, now - each.since_usec) / 1e6 if each.since_usec else 0,
             "trigger": each.trigger,
             "waits_for": each.waits_for,

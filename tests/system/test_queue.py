@@ -236,3 +236,41 @@ def test_doctor_tells_when_nothing_would_start_what_waits(unlimited: Lsh) -> Non
     assert finding()["level"] == "error"
     lsh.systemctl(*finding()["fix"].split()[2:])
     assert finding()["level"] == "ok"
+
+
+def test_a_start_that_systemd_refuses_is_told_and_not_tried_for_ever(unlimited: Lsh) -> None:
+    lsh = unlimited
+    lsh("limits", "set", "--global", "1")
+    first, broken, fine = (lsh.add("--", command) for command in ("sleep 300", "true", "true"))
+    lsh("start", first)
+    eventually(lambda: [row["state"] for row in lsh.json("queue")] == ["running"])
+    for job in (broken, fine):
+        lsh("start", job)
+    text = lsh.read(f"lsh-{broken}.service")
+    lsh.write(f"lsh-{broken}.service", text.replace("Type=oneshot", "Type=oneshot\nExecStart=/bin/true\nType=simple"))
+    lsh.systemctl("daemon-reload")
+    rows = lsh.json("queue")
+    assert [row["job"] for row in rows[1:]] == [broken, fine]
+    assert all(seconds(row["since"]) > 0 for row in rows)
+    lsh("stop", first)
+    assert lsh.ended(fine)[0]["result"] == "success"
+    assert lsh.json("queue") == []
+    assert lsh.runs(broken) == []
+
+
+def test_a_removed_job_leaves_nothing_that_waits(unlimited: Lsh) -> None:
+    lsh = unlimited
+    lsh("limits", "set", "--global", "1")
+    first, job, other = (lsh.add("--", command) for command in ("sleep 300", "true", "true"))
+    lsh("start", first)
+    eventually(lambda: [row["state"] for row in lsh.json("queue")] == ["running"])
+    lsh("start", job)
+    lsh("start", other)
+    lsh("remove", job)
+    new = lsh.new_name()
+    lsh("rename", other, new)
+    assert [row["job"] for row in lsh.json("queue")[1:]] == [new]
+    lsh("add", job, "--", "true")
+    lsh("stop", first)
+    assert lsh.ended(new)[0]["result"] == "success"
+    assert lsh.runs(job) == []

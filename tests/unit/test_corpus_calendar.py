@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,8 +13,9 @@ from lsh_systemd import analyze, unit
 from lsh_systemd.errors import BadInput
 from lsh_systemd.jobfile import from_plain
 from tests.corpus import FOLDER
+from tests.tools import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+pytestmark = needs("systemd-analyze")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ import itertools
 import os
 import random
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,8 +23,9 @@ from lsh_systemd.cron import Cron, CronError, parse
 from lsh_systemd.instants import upcoming
 from lsh_systemd.schedule import calendar_lines
 from lsh_systemd.zones import Transition, transitions
+from tests.tools import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+pytestmark = needs("systemd-analyze")
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 # A zone for each way of changing the clock that there is from 2026 to 2031; and Apia, which skipped a day in 2011.

@@ -1,12 +1,11 @@
 """The real shellcheck, as far as it is installed: what is passed on of it."""
 
-import shutil
-
 import pytest
 
 from lsh_systemd.shellcheck import remarks
+from tests.tools import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+pytestmark = needs("shellcheck")
 
 
 @pytest.mark.parametrize(

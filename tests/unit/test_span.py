@@ -1,7 +1,6 @@
 """Time spans: systemd's words ↔ timedelta."""
 
 import re
-import shutil
 import subprocess
 from datetime import timedelta
 
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from lsh_systemd.errors import BadInput
 from lsh_systemd.span import format_span, parse_span
+from tests.tools import needs
 
 LONGEST = timedelta(microseconds=2**63 - 1)
 
@@ -87,7 +87,7 @@ def test_any_text_is_a_span_or_bad_input(text: str) -> None:
     assert timedelta() <= span <= LONGEST
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@needs("systemd-analyze")
 def test_systemd_means_the_same() -> None:
     texts = ["90", "15m", "1h30m", "1.5h", "1M", "1y 2w", "1.0000019s", "5µs", format_span(LONGEST)]
     done = subprocess.run(["systemd-analyze", "timespan", *texts], capture_output=True, text=True, check=True)
