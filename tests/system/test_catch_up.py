@@ -115,3 +115,23 @@ def test_renaming_and_changing(lsh: Lsh) -> None:
 )
 def test_refused(lsh: Lsh, argv: tuple[str, ...]) -> None:
     lsh.refused("add", lsh.new_name(), *argv, "--", "true")
+
+
+def test_catching_up_keeps_to_the_caps(new_machine: NewMachine, suite: str) -> None:
+    lsh = Lsh(new_machine(suite), "system")
+    lsh("limits", "set", "--global", "1")
+    say = 'echo "for $LSH_SCHEDULED_AT"; sleep 0.5'
+    jobs = [lsh.add(*HOURLY, "--catch-up", "all", "--", say) for _ in range(2)]
+    began = datetime.now(UTC) - timedelta(hours=3)
+    lsh.machine.power_off()
+    for job in jobs:
+        set_back(lsh, job, began)
+    lsh.machine.boot()
+    hours = missed_hours(lsh, jobs[0], began)
+    eventually(lambda: all(len(caught_up(lsh, job)) == len(hours) for job in jobs), timeout=40)
+    for job in jobs:
+        assert [(run["due_at"], run["output"]) for run in caught_up(lsh, job)] == [(h, f"for {h}\n") for h in hours]
+    runs = sorted((run for job in jobs for run in lsh.runs(job)), key=lambda run: str(run["started_at"]))
+    for one, other in itertools.pairwise(runs):
+        assert seconds(other["started_at"]) >= seconds(one["ended_at"])
+    eventually(lambda: lsh("catch-up", "--dry-run").stdout == "Nothing was missed.\n")
