@@ -50,6 +50,10 @@ class Lsh:
         """A name that no other test has used: jobs go, but their runs stay."""
         return f"job-{next(_numbers)}"
 
+    def new_path(self) -> str:
+        """A path under /tmp that nobody else uses, and every user may write to."""
+        return f"/tmp/{self.scope}-{self.new_name()}"
+
     # --- runs
 
     def runs(self, job: str) -> list[dict[str, Any]]:

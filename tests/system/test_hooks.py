@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.lsh import UNIT, Lsh
+from tests.system.lsh import Lsh
 from tests.system.machine import Machine, eventually
 
 NewMachine = Callable[..., Machine]
@@ -17,11 +17,6 @@ HOSTILE = r"""; $(touch /tmp/owned) `touch /tmp/owned` %n %i ${HOME} "q" 'q' \ \
 
 def lines(lsh: Lsh, path: str) -> list[str]:
     return lsh.machine.read(path).splitlines() if lsh.machine.exists(path) else []
-
-
-def a_file(lsh: Lsh) -> str:
-    """A path that nobody else uses, and every user may write to."""
-    return lsh.machine.run("mktemp", "--dry-run", "/tmp/hooks-XXXXXX").stdout.strip()
 
 
 def all_ended(lsh: Lsh, job: str, count: int) -> list[dict[str, Any]]:
@@ -46,7 +41,7 @@ FAILURES = {
 @pytest.mark.parametrize("kind", FAILURES)
 def test_a_failure_is_told_once(lsh: Lsh, kind: str) -> None:
     options, command, told = FAILURES[kind]
-    bad, good = a_file(lsh), a_file(lsh)
+    bad, good = lsh.new_path(), lsh.new_path()
     job = lsh.add(*options, "--on-failure", f"{TELL} {bad}", "--on-success", f"{TELL} {good}", "--", command)
     first, second = lsh.run(job, check=False), lsh.run(job, check=False)
     # One that cannot even begin never leaves the state "failed": systemd tells of the first time only.
@@ -60,7 +55,7 @@ def test_a_failure_is_told_once(lsh: Lsh, kind: str) -> None:
 
 def test_a_success_is_told_once_and_hooks_stand_alone(lsh: Lsh) -> None:
     """One that fails does not keep the next from running; what they write is in the journal, and none of the job's."""
-    good, bad = a_file(lsh), a_file(lsh)
+    good, bad = lsh.new_path(), lsh.new_path()
     job = lsh.add(
         "--on-success", "echo hooked; exit 1", "--on-success", f"{TELL} {good}", "--on-failure", f"touch {bad}",
         "--", "echo mine",
@@ -80,7 +75,7 @@ def test_a_success_is_told_once_and_hooks_stand_alone(lsh: Lsh) -> None:
 def test_hooks_of_another_users_job_run_as_that_user(machine: Machine) -> None:
     lsh = Lsh(machine, "system")
     machine.add_user("bob")
-    told, other = a_file(lsh), lsh.add("--", "id -un")
+    told, other = lsh.new_path(), lsh.add("--", "id -un")
     job = lsh.add("--run-as", "bob", "--on-failure", f"{TELL} {told}", "--on-failure", other, "--", "exit 1")
     run = lsh.run(job, check=False)
     (hooked,) = lsh.ended(other)
@@ -100,7 +95,7 @@ def test_a_hook_may_be_a_job(lsh: Lsh) -> None:
 
 def test_hostile_hooks_and_names(lsh: Lsh) -> None:
     """What stands in a hook is the shell's to read, and a name is nobody's."""
-    told = a_file(lsh)
+    told = lsh.new_path()
     name = f"{lsh.new_name()} {HOSTILE}"
     quoted = "'" + HOSTILE.replace("'", "'\\''") + "'"
     lsh(
@@ -115,7 +110,7 @@ def test_hostile_hooks_and_names(lsh: Lsh) -> None:
 
 
 def test_condition(lsh: Lsh) -> None:
-    flag, good, bad = a_file(lsh), a_file(lsh), a_file(lsh)
+    flag, good, bad = lsh.new_path(), lsh.new_path(), lsh.new_path()
     job = lsh.add(
         "--condition", f"test -e {flag}", "--on-success", f"echo >>{good}", "--on-failure", f"echo >>{bad}",
         "--", "echo ran",
@@ -318,71 +313,6 @@ def test_disabled_jobs_follow_none(lsh: Lsh) -> None:
     time.sleep(0.7)
     assert len(lsh.runs(second)) == 1
     lsh.check_fresh()
-
-
-def test_a_path_starts_a_job(lsh: Lsh) -> None:
-    path = a_file(lsh)
-    job = lsh.add("--when-path", path, "--", f"cat {path}")
-    status = lsh.json("show", job)
-    assert (status["schedule"], status["state"], status["next"]) == (f"path {path}", "waiting", None)
-    for count, word in enumerate(("one", "two"), 1):
-        lsh.machine.write(path, word)
-        assert [(r["trigger"], r["output"]) for r in lsh.ended(job, count)[count - 1 :]] == [("path", word)]
-    assert lsh.run(job)["trigger"] == "manual"
-    lsh("disable", job)
-    assert lsh.json("show", job)["state"] == "disabled"
-    assert lsh.loaded(f"lsh-{job}.path", UNIT, "ActiveState") == {"ActiveState": "inactive"}
-    lsh.machine.write(path, "three")
-    time.sleep(0.7)
-    assert len(lsh.runs(job)) == 3
-    lsh("enable", job)
-    other, new = a_file(lsh), lsh.new_name()
-    lsh("set", job, "--when-path", other)
-    lsh("rename", job, new)
-    lsh.machine.write(other, "four")
-    lsh.machine.write(path, "five")
-    eventually(lambda: len(lsh.runs(new)) == 4)
-    lsh("remove", new)
-    assert [path for path in lsh.files() if f"lsh-{job}." in path or f"lsh-{new}." in path] == []
-    lsh.check_fresh()
-
-
-SERVE = """import socket
-listening = socket.socket(fileno=3)
-connection, _ = listening.accept()
-connection.sendall(b"hello\\n")
-"""
-ASK = """import socket, sys
-s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.makefile().read(), end="")
-"""
-
-
-def test_a_socket_starts_a_job(lsh: Lsh) -> None:
-    address = f"/run/user/1000/{lsh.new_name()}" if lsh.scope == "user" else f"/run/{lsh.new_name()}"
-    job = lsh.add("--when-socket", address, "--no-shell", "--", "/usr/bin/python3", "-c", SERVE)
-    assert lsh.json("show", job)["schedule"] == f"socket {address}"
-    assert lsh.json("show", job)["state"] == "waiting"
-    for count in (1, 2):
-        told = lsh.machine.run("python3", "-c", ASK, address, user=lsh.user).stdout
-        assert told == "hello\n"
-        assert [run["trigger"] for run in lsh.ended(job, count)] == ["path"] * count
-    assert lsh.machine.run("stat", "--format=%a %U", address).stdout == f"600 {lsh.user}\n"
-    lsh("disable", job)
-    assert lsh.machine.run("python3", "-c", ASK, address, user=lsh.user, check=False).returncode != 0
-    lsh.check_fresh()
-
-
-def test_watchers_beside_a_schedule(lsh: Lsh) -> None:
-    path = a_file(lsh)
-    job = lsh.add("--every", "1h", "--when-path", path, "--", "true")
-    lsh.machine.write(path, "")
-    lsh.ended(job)
-    assert lsh.json("show", job)["schedule"] == f"@every 1h; path {path}"
-    lsh("set", job, "--unset", "every")
-    assert [name for name in lsh.files() if f"lsh-{job}.timer" in name] == []
-    assert lsh.json("show", job)["state"] == "waiting"
-    result = lsh("export", "--format", "crontab", job, check=False)
-    assert "when_path" in result.stderr
 
 
 def test_refused(lsh: Lsh) -> None:
