@@ -18,6 +18,7 @@ What tells of a run, the most trusted first:
    those that the record is made from.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +72,9 @@ class Run:
     due_usec: int | None = None
     first_id: str | None = None
     reason: str | None = None
+    triggered_by: str | None = None
+    message: str | None = None
+    metrics: str = "{}"  # a JSON object: name → number
 
     @property
     def running(self) -> bool:
@@ -87,6 +91,7 @@ class Run:
             "job": self.job,
             "host": self.host,
             "trigger": self.trigger,
+            "triggered_by": self.triggered_by,
             "attempt": self.attempt,
             "first_id": self.first_id,
             "due_at": rfc3339(self.due_usec),
@@ -101,6 +106,8 @@ class Run:
             "memory_peak_bytes": self.memory_peak_bytes,
             "io_read_bytes": self.io_read_bytes,
             "io_write_bytes": self.io_write_bytes,
+            "message": self.message,
+            "metrics": json.loads(self.metrics),
             "output": self.output.decode("utf-8", "replace"),
             "output_bytes": self.output_bytes,
         }

@@ -11,7 +11,7 @@ from lsh_systemd.run import Run
 
 # Each takes a store from the version before to its own: 1.sql makes a new one.
 _MIGRATIONS = Path(__file__).parent / "migrations"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = len(list(_MIGRATIONS.glob("*.sql")))
 # How long a writer waits for another one. Collecting a large backlog holds the lock for some seconds.
 _BUSY_SECONDS = 60.0
 _COLUMNS = [field.name for field in fields(Run)]

@@ -80,6 +80,7 @@ def test_a_record_alone_makes_a_whole_run() -> None:
         "job": "backup",
         "host": "host",
         "trigger": "manual",
+        "triggered_by": None,
         "attempt": 1,
         "first_id": None,
         "due_at": None,
@@ -94,6 +95,8 @@ def test_a_record_alone_makes_a_whole_run() -> None:
         "memory_peak_bytes": None,
         "io_read_bytes": None,
         "io_write_bytes": None,
+        "message": None,
+        "metrics": {},
         "output": "",
         "output_bytes": 0,
     }
