@@ -181,9 +181,9 @@ class Control(Runs):
             follow.forget(self.scope, found.id)
             after = found.job.after if found.job else ()
             follow.provide(self.manager, found.dir, self.jobs, after, reload=reload)
-            # Units that name each other may stay in memory when all of them rest (seen on 252).
+            # What a reload has found in timers.target.wants, and units that name each other, stay in memory (seen).
             names = [found.service, *found.activators]
-            if after and reload and not self.manager.wait_forgotten(names, seconds=_FORGET_SECONDS):
+            if reload and not self.manager.wait_forgotten(names, seconds=_FORGET_SECONDS):
                 self.manager.reload()
 
     def enable(self, found: Found) -> int | None:

@@ -92,10 +92,10 @@ class Lsh:
         return {name: json.loads(line)["data"] for name, line in zip(names, lines, strict=True)}
 
     def check_fresh(self) -> None:
-        """No unit of this manager, whosever, wants a daemon-reload (but one just removed, until it is forgotten)."""
+        """No unit of this manager, whosever, wants a daemon-reload."""
 
         def stale() -> list[str]:
-            shown = self.systemctl("show", "*", "--all", "--property=Id,NeedDaemonReload").stdout
+            shown = self.systemctl("show", "*", "--all", "--property=Id,NeedDaemonReload,ActiveState").stdout
             assert "NeedDaemonReload=no" in shown
             return [unit for unit in shown.split("\n\n") if "NeedDaemonReload=yes" in unit]
 
@@ -104,7 +104,7 @@ class Lsh:
             print(*left)  # what pytest shows where it fails
             return left == []
 
-        eventually(fresh, timeout=30)
+        eventually(fresh)
 
     def files(self) -> dict[str, str]:
         """Everything in the folders of unit files: path → checksum, or target of a link."""
