@@ -3,20 +3,23 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from lsh_systemd.fold import Fold, attribute
+from lsh_systemd.fold import Fold
+from lsh_systemd.gap import Gap
 from lsh_systemd.journal import LATE_USEC, Journal
 from lsh_systemd.run import UNSURE, Output, Run
 from lsh_systemd.store import Store
+from lsh_systemd.writers import Writers
 
 # The last lines of a run's output may come in after its record (see journal.LATE_USEC): a run waits for a later step
 # until both its record and its newest line are so old.
 SETTLE_SECONDS = 0.2
 # While journald has not read a run's output to its end, it may pause (to rotate or sync its files).
 LAG_SECONDS = 5.0
-_BATCH = 1000
+# The more entries at a time, the less output is looked at twice (see journal.LATE_USEC); but it is all held in memory.
+_BATCH = 30_000
+_MOST_OUTPUT_BYTES = 16_000_000
 
 
 def quiet_seconds(journal: Journal, run: Run, *, late: bool) -> float:
@@ -25,8 +28,11 @@ def quiet_seconds(journal: Journal, run: Run, *, late: bool) -> float:
     return LAG_SECONDS if is_open or (is_open is None and late) else SETTLE_SECONDS
 
 
-class _Unsettled(Exception):
-    """The output of a run that has just ended is still coming in."""
+class _TooMuch(Exception):
+    """Only so many of the batch's entries may be taken this time."""
+
+    def __init__(self, entries: int) -> None:
+        self.entries = entries
 
 
 class Collector:
@@ -41,9 +47,11 @@ class Collector:
         trusted: Callable[[str, int], bool],
         triggers: Callable[[str, list[Run], Run | None], list[str]],
         output_limit: int,
+        on_gap: Callable[[Gap], None],
     ) -> None:
         self._journal, self._store, self._output_limit = journal, store, output_limit
         self._known, self._trusted, self._triggers = known, trusted, triggers
+        self._on_gap = on_gap
         self.settling = False
 
     def collect(self) -> int:
@@ -60,14 +68,21 @@ class Collector:
 
     def step(self) -> int:
         """One batch: fold what is new, read its runs' output, and store both with the cursor. The runs changed."""
-        try:
-            return self._step()
-        except _Unsettled:
-            self.settling = True
-            return 0
+        entries = _BATCH
+        while True:
+            try:
+                changed = self._step(entries)
+                self.settling = self.settling or entries < _BATCH
+                return changed
+            except _TooMuch as too_much:
+                entries = too_much.entries
+                if entries == 0:  # the output of the very next run is still coming in
+                    self.settling = True
+                    return 0
 
-    def _step(self) -> int:
+    def _step(self, entries: int) -> int:
         with self._store.transaction():
+            self._tell_gap()
             fold = Fold(
                 self._journal.scope,
                 uid=self._journal.uid,
@@ -75,30 +90,40 @@ class Collector:
                 known=lambda unit: self._known(unit) or self._store.knows(unit),
                 trusted=self._trusted,
             )
-            cursor, at_end = self._feed(fold)
-            changed = self._with_output(self._with_trigger(list(fold.changed.values())))
+            batch = self._feed(fold, entries)
+            changed = self._with_output(self._with_trigger(list(fold.changed.values())), batch)
             self._store.put(changed)
-            if cursor is not None:
-                self._store.set_cursor(cursor)
-            if at_end:
+            if batch.cursor is not None:
+                self._store.set_cursor(batch.cursor)
+            self._store.add_boots(batch.boots)
+            if batch.is_last:
                 changed += self._bury_the_lost()
         return len(changed)
 
-    def _feed(self, fold: Fold) -> tuple[str | None, bool]:
-        """Feed a batch; the cursor of its last entry, and whether the journal has no more."""
+    def _feed(self, fold: Fold, most: int) -> "_Batch":
+        """Feed so many entries at most."""
         self.settling = False
         settled = (time.time() - SETTLE_SECONDS) * 1e6
         now = time.time() * 1e6
-        cursor = None
-        for count, (at, realtime, entry) in enumerate(self._journal.events(self._store.cursor())):
-            if count >= _BATCH:
-                return cursor, False
+        batch = _Batch()
+        cursor, known = self._store.cursor(), self._store.boots()
+        boots = self._journal.boots(besides=known)
+        for at, realtime, entry in self._journal.events(cursor, boots):
+            if batch.entries >= most:
+                return batch
             if settled < realtime <= now:  # one from the future was written before the clock was set back
                 self.settling = True
-                return cursor, False
+                return batch
             fold.feed([entry])
-            cursor = at
-        return cursor, True
+            batch.take(at, fold.ended, entry["_BOOT_ID"])
+        batch.is_last = True
+        batch.boots.update(boots)
+        return batch
+
+    def _tell_gap(self) -> None:
+        cursor = self._store.cursor()
+        if cursor and (gap := self._journal.gap(cursor)) and self._store.add_gap(gap):
+            self._on_gap(gap)
 
     def _with_trigger(self, runs: list[Run]) -> list[Run]:
         """Settle what started those runs whose environment could not tell."""
@@ -113,38 +138,51 @@ class Collector:
             before = self._store.last_of_unit(unit, before_usec=group[0].started_usec)
             for run, trigger in zip(group, self._triggers(unit, group, before), strict=True):
                 if run.trigger == UNSURE:
-                    sure[run.id] = replace(run, trigger=trigger)
+                    sure[run.id] = run.but(trigger=trigger)
         return list(sure.values())
 
-    def _with_output(self, runs: list[Run]) -> list[Run]:
+    def _with_output(self, runs: list[Run], batch: "_Batch") -> list[Run]:
         by_unit: dict[str, list[Run]] = defaultdict(list)
         for run in runs:
             by_unit[run.unit].append(run)
-        before = {
-            unit: self._store.last_of_unit(unit, before_usec=group[0].started_usec) for unit, group in by_unit.items()
+        writers = {
+            unit: Writers(group, self._store.last_of_unit(unit, before_usec=group[0].started_usec))
+            for unit, group in by_unit.items()
         }
         outputs: dict[str, Output] = defaultdict(lambda: Output(self._output_limit))
         newest: dict[str, int] = {}
+        held = 0
         now = time.time() * 1e6  # before reading: that takes a while, and what comes in meanwhile is not read
         for entry, message in self._journal.output(runs):
-            unit = f"{entry.get('SYSLOG_IDENTIFIER', '')}.service"
-            writer = attribute(entry, by_unit.get(unit, []), before.get(unit))
+            of_unit = writers.get(f"{entry.get('SYSLOG_IDENTIFIER', '')}.service")
+            writer = of_unit.of(entry) if of_unit else None
             if writer:
-                outputs[writer.id].add(message, entry.get("_LINE_BREAK"))
+                held += outputs[writer.id].add(message, entry.get("_LINE_BREAK"))
+                if held > _MOST_OUTPUT_BYTES and batch.entries > 1:
+                    raise _TooMuch(batch.entries // 2)
                 newest[writer.id] = int(entry["__REALTIME_TIMESTAMP"])
-        for run in runs:
-            # Not for ever: something that a run left behind may go on writing.
-            line, end = newest.get(run.id, 0), run.ended_usec
-            if end is None or not now - LATE_USEC < end <= now:
-                continue
-            if now - quiet_seconds(self._journal, run, late=line > end) * 1e6 < max(line, end):
-                raise _Unsettled
+        unsettled = [
+            batch.before_end[run.id]
+            for run in runs
+            if run.id in batch.before_end and self._is_unsettled(run, newest.get(run.id, 0), now)
+        ]
+        if unsettled:
+            raise _TooMuch(min(unsettled))
+        # Of a run that is known already, the journal may have dropped some of its output since.
         return [
-            replace(run, output=outputs[run.id].bytes(), output_bytes=outputs[run.id].size)
-            if run.id in outputs
+            run.but(output=outputs[run.id].bytes(), output_bytes=outputs[run.id].size)
+            if run.id in outputs and outputs[run.id].size >= run.output_bytes
             else run
             for run in runs
         ]
+
+    def _is_unsettled(self, run: Run, line: int, now: float) -> bool:
+        """Whether more of the ended run's output may come in. ``line`` is the time of its newest line. Not for ever:
+        something that a run left behind may go on writing."""
+        end = run.ended_usec
+        if end is None or not now - LATE_USEC < end <= now or max(line, end) < now - LAG_SECONDS * 1e6:
+            return False
+        return now - quiet_seconds(self._journal, run, late=line > end) * 1e6 < max(line, end)
 
     def _bury_the_lost(self) -> list[Run]:
         """Runs that had no end when their boot ended have died with the machine."""
@@ -154,6 +192,23 @@ class Collector:
         # In a container, a hardened service is shown the boot ID of its host (seen on 252): ask the journal, too.
         kernels = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
         this_boot = {kernels, self._journal.newest_boot_id()}
-        lost = [replace(run, result="lost") for run in open_runs if run.boot_id not in this_boot]
+        lost = [run.but(result="lost") for run in open_runs if run.boot_id not in this_boot]
         self._store.put(lost)
         return lost
+
+
+class _Batch:
+    """What was taken from the journal in one step."""
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.cursor: str | None = None  # of the last entry
+        self.is_last = False  # the journal has no more
+        self.boots: set[str] = set()
+        self.before_end: dict[str, int] = {}  # run's id → the entries before the one that tells of its end
+
+    def take(self, cursor: str, ended: str | None, boot_id: str) -> None:
+        self.boots.add(boot_id)
+        if ended:
+            self.before_end.setdefault(ended, self.entries)
+        self.entries, self.cursor = self.entries + 1, cursor

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from lsh_systemd.run import (
     FAILURE_RESULT,
@@ -50,10 +49,13 @@ class Fold:
         self._look_up = last
         self._last: dict[str, Run | None] = {}
         self.changed: dict[str, Run] = {}
+        self.ended: str | None = None
 
     def feed(self, entries: Iterable[Entry]) -> None:
-        """Take the entries in; the runs that they began, ended or completed are then in ``changed``, by id."""
+        """Take the entries in; the runs that they began, ended or completed are then in ``changed``, by id, and the run
+        that the last of them ended in ``ended``."""
         for entry in entries:
+            self.ended = None
             kind = entry.get("MESSAGE_ID")
             if kind == RECORD:
                 self._record(entry)
@@ -76,8 +78,7 @@ class Fold:
         if not complete and run is not before:
             return  # a start that systemd itself has told of, or none
         trigger, trigger_usec = self._trigger(entry, run)
-        run = replace(
-            run,
+        run = run.but(
             started_usec=run.started_usec or _started(entry),
             trigger=trigger,
             trigger_usec=trigger_usec,
@@ -120,7 +121,7 @@ class Fold:
         if kind in (STARTING, FAILURE_RESULT) and (not run or run.id != run_id):
             run = self._begun(unit, run_id, entry)
             monotonic = _number(entry.get("__MONOTONIC_TIMESTAMP"))
-            run = replace(run, started_usec=_when(entry), started_monotonic_usec=monotonic)
+            run = run.but(started_usec=_when(entry), started_monotonic_usec=monotonic)
             self._put(run)
         if kind == STARTING:
             return
@@ -132,23 +133,23 @@ class Fold:
             if run.exit_status is None and run.signal is None:  # the first: ExecStopPost= may fail after the command
                 self._put(_exited(run, entry.get("EXIT_CODE", ""), entry.get("EXIT_STATUS", "")))
         elif kind == FAILURE_RESULT and entry.get("UNIT_RESULT") in _RESULTS:
-            self._end(replace(run, trigger=run.trigger or UNSURE), entry["UNIT_RESULT"], entry)
+            self._end(run.but(trigger=run.trigger or UNSURE), entry["UNIT_RESULT"], entry)
         elif kind == FINISHED and entry.get("JOB_RESULT", "done") == "done":
-            run = replace(_exited(run, "exited", "0"), trigger=run.trigger or UNSURE)
+            run = _exited(run, "exited", "0").but(trigger=run.trigger or UNSURE)
             self._end(run, "success", entry)
 
     def _last_word(self, run: Run, kind: str | None, entry: Entry) -> None:
         """The record has told the end, but in the job's environment: whether it failed, systemd knows best."""
         if kind == FINISHED and entry.get("JOB_RESULT", "done") == "done" and run.result not in ("success", "skipped"):
-            self._put(replace(run, result="success"))
+            self._put(run.but(result="success"))
         elif kind == FAILURE_RESULT and entry.get("UNIT_RESULT") in _RESULTS and run.result != entry["UNIT_RESULT"]:
-            self._put(replace(run, result=entry["UNIT_RESULT"]))
+            self._put(run.but(result=entry["UNIT_RESULT"]))
 
     def _begun(self, unit: str, run_id: str, entry: Entry) -> Run:
         """A new run of the unit. systemd runs a unit once at a time, so one still open has lost its record."""
         before = self._latest(unit)
         if before and before.result is None:
-            self._put(replace(before, result="lost"))
+            self._put(before.but(result="lost"))
         boot_id = entry.get("_BOOT_ID", "")
         return Run(
             id=run_id,
@@ -161,10 +162,9 @@ class Fold:
         )
 
     def _end(self, run: Run, result: str, entry: Entry) -> None:
-        ended = _when(entry)
+        ended, self.ended = _ended(entry), run.id
         self._put(
-            replace(
-                run,
+            run.but(
                 ended_usec=ended,
                 duration_usec=_duration(run, ended, _number(entry.get("__MONOTONIC_TIMESTAMP"))),
                 result="skipped" if result == "exec-condition" else result,
@@ -196,8 +196,7 @@ class Fold:
         if run and run.id == entry.get("LSH_INVOCATION_ID") and trigger in _TRIGGERS:
             first = entry.get("LSH_FIRST", "")
             self._put(
-                replace(
-                    run,
+                run.but(
                     trigger=trigger,
                     due_usec=_number(entry.get("LSH_DUE")),
                     attempt=_number(entry.get("LSH_ATTEMPT")) or 1,
@@ -228,26 +227,6 @@ class Fold:
         return entry.get("_UID") == str(self._uid) and "USER_UNIT" in entry
 
 
-def attribute(entry: Entry, runs: list[Run], before: Run | None = None) -> Run | None:
-    """The run (of one unit, in their order; ``before`` is the one before them) that wrote an output line, or None.
-
-    The line carries the invocation ID unless its process was gone before journald looked (systemd issue 2913). Then
-    its PID tells: it is higher than that of the record of the run before and lower than that of its own run's record.
-    """
-    invocation = entry.get("_SYSTEMD_INVOCATION_ID")
-    if invocation:
-        return next((run for run in runs if run.id == invocation), None)
-    pid, when = _number(entry.get("_PID")), _number(entry.get("__REALTIME_TIMESTAMP")) or 0
-    boot = entry.get("_BOOT_ID")
-    for earlier, run in zip([before, *runs], runs, strict=False):
-        if run.boot_id != boot or run.pid is None or pid is None:
-            continue
-        if (earlier is None or earlier.pid is None or earlier.boot_id != boot or earlier.pid < pid) and pid < run.pid:
-            return run if (run.started_usec or 0) <= when + 1_000_000 else None
-    # Numbers of processes begin anew at the end of their range: then the time has to do.
-    return next((r for r in runs if r.boot_id == boot and (r.started_usec or 0) <= when <= (r.ended_usec or 0)), None)
-
-
 def _duration(run: Run, ended: int | None, monotonic: int | None) -> int | None:
     """How long the run took. Both of its times are the senders' own; where the clock was set in between, they differ
     by something else, and the monotonic times at which journald took the entries have to do."""
@@ -262,8 +241,7 @@ def _duration(run: Run, ended: int | None, monotonic: int | None) -> int | None:
 
 def _exited(run: Run, code: str, status: str) -> Run:
     """The run with how its process ended: systemd's $EXIT_CODE and $EXIT_STATUS."""
-    return replace(
-        run,
+    return run.but(
         exit_status=_number(status) if code == "exited" else None,
         signal=status if code in ("killed", "dumped") and _SIGNAL.fullmatch(status) else None,
     )
@@ -275,13 +253,23 @@ def _when(entry: Entry) -> int | None:
 
 
 def _started(entry: Entry) -> int | None:
-    """LSH_STARTED, as "1795329711.402521", in µs; none where it lies after the record itself."""
-    whole, _, fraction = entry.get("LSH_STARTED", "").partition(".")
-    seconds, micros, ended = _number(whole), _number(fraction[:6].ljust(6, "0")), _when(entry)
-    if seconds is None or micros is None or ended is None:
-        return None
-    started = seconds * 1_000_000 + micros
-    return started if started <= ended + _CLOCK_WAS_SET_USEC else None
+    """LSH_STARTED in µs; none where it lies after the record itself."""
+    started, told = _usec(entry.get("LSH_STARTED", "")), _when(entry)
+    return started if started and told and started <= told + _CLOCK_WAS_SET_USEC else None
+
+
+def _ended(entry: Entry) -> int | None:
+    """LSH_ENDED in µs, where it lies between the start and the record, as it must; else when the record was sent."""
+    ended, told = _usec(entry.get("LSH_ENDED", "")), _when(entry)
+    started = _usec(entry.get("LSH_STARTED", "")) or 0
+    return ended if ended and told and started <= ended <= told else told
+
+
+def _usec(text: str) -> int | None:
+    """ "1795329711.402521" → µs."""
+    whole, _, fraction = text.partition(".")
+    seconds, micros = _number(whole), _number(fraction[:6].ljust(6, "0"))
+    return None if seconds is None or micros is None else seconds * 1_000_000 + micros
 
 
 def _number(text: str | None) -> int | None:

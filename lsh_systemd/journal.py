@@ -3,18 +3,24 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from lsh_systemd.errors import LshError
+from lsh_systemd.gap import Gap
 from lsh_systemd.run import MARK, MESSAGE_IDS, OUR_MESSAGE_IDS, Cause, Entry, Run
 from lsh_systemd.scope import Scope
 
 # How long after its run's record a line may still come in: systemd gives a job's output a buffer of 8 MiB, and journald
 # empties it in turn with its other sources, 48 KiB at a time, while the record goes through at once.
 LATE_USEC = 120_000_000
+# A line may overtake systemd's message that its run starts: they come through different sockets.
+_EARLY_USEC = 1_000_000
+# Of so many units at most, their output is searched for by name: each one more makes every step of the search longer.
+_FEW = 16
 _STREAMS = Path("/run/systemd/journal/streams")
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 # journald's own words for each line cost more than we need: only these are converted.
@@ -36,15 +42,51 @@ class Journal:
         self.scope = scope
         self.uid = os.getuid() if uid is None else uid
 
-    def events(self, cursor: str | None) -> Iterator[tuple[str, int, Entry]]:
-        """Records and systemd's messages after ``cursor``, in the journal's order, as (cursor, time in µs, entry)."""
+    def events(self, cursor: str | None, boots: Sequence[str]) -> Iterator[tuple[str, int, Entry]]:
+        """Records and systemd's messages, as (cursor, time in µs, entry), in the journal's order: those of ``cursor``'s
+        boot that come after it, then all of ``boots``.
+
+        Not simply all after the cursor: after a power cut the clock may be behind, and the journal have lost the entry
+        that the cursor stands for and have begun to count anew, so that the new boot would seem to lie before it.
+        """
+        rest = [(_parts(cursor)["b"], cursor)] if cursor else []
+        for boot_id, after in [*rest, *((boot_id, None) for boot_id in boots)]:
+            reader = self._open()
+            reader.add_match(_BOOT_ID=boot_id)
+            reader.add_conjunction()
+            self._match_events(reader)
+            found = _first_after(reader, after)
+            while found:
+                realtime = reader._get_realtime()
+                yield reader._get_cursor(), realtime, _entry(reader, realtime)
+                found = reader._next()
+
+    def boots(self, *, besides: Collection[str] = ()) -> list[str]:
+        """The ids of the boots that the journal has entries of, the oldest first."""
+        reader, starts = self._open(), {}
+        for boot_id in {each.hex for each in reader.query_unique("_BOOT_ID")} - set(besides):
+            reader.flush_matches()
+            reader.add_match(_BOOT_ID=boot_id)
+            reader.seek_head()
+            if reader._next():
+                starts[boot_id] = reader._get_realtime()
+        return sorted(starts, key=starts.__getitem__)
+
+    def gap(self, cursor: str) -> Gap | None:
+        """What the journal has dropped (it keeps to its size) of what came after ``cursor``; None for nothing."""
         reader = self._open()
-        self._match_events(reader)
-        found = _first_after(reader, cursor)
-        while found:
-            realtime = reader._get_realtime()
-            yield reader._get_cursor(), realtime, _entry(reader, realtime)
-            found = reader._next()
+        reader.seek_cursor(cursor)
+        if not reader._next() or reader.test_cursor(cursor):
+            return None
+        place, following = _parts(cursor), _parts(reader._get_cursor())
+        entries = None
+        if place["s"] == following["s"]:
+            entries = int(following["i"], 16) - int(place["i"], 16) - 1
+            if entries <= 0:
+                return None
+        elif place["b"] in self.boots():
+            return None  # its end was lost with the machine, not dropped
+        return Gap(cursor, int(place["t"], 16), int(following["t"], 16), entries)
 
     def tail(self) -> str | None:
         """The cursor of the newest entry that the caller may read; None where there is none."""
@@ -100,19 +142,25 @@ class Journal:
     def _boot_output(self, boot_id: str, runs: list[Run]) -> Iterator[tuple[Entry, bytes]]:
         reader = self._open()
         reader.add_match(_BOOT_ID=boot_id)
-        self._match_output(reader, {run.unit for run in runs})
+        units = {run.unit for run in runs}
+        self._match_output(reader, units if len(units) <= _FEW else ())
         # Found by the monotonic clock where it is known: nobody can set that one.
         starts = [run.started_monotonic_usec for run in runs]
         if None in starts:
             reader.seek_realtime((min(run.started_usec or run.ended_usec or 0 for run in runs) - LATE_USEC) / 1e6)
         else:
-            reader.seek_monotonic((min(each for each in starts if each is not None) - LATE_USEC) / 1e6, boot_id)
+            reader.seek_monotonic((min(each for each in starts if each is not None) - _EARLY_USEC) / 1e6, boot_id)
         last = max((run.ended_usec or 0) for run in runs) + LATE_USEC
+        name, wanted = "_SYSTEMD_UNIT", {unit.encode() for unit in units}
+        if self.scope is Scope.USER:
+            name, wanted = "SYSLOG_IDENTIFIER", {unit.removesuffix(".service").encode() for unit in units}
         while reader._next():
             realtime = reader._get_realtime()
             if realtime > last:
                 return
-            yield _entry(reader, realtime), reader._get("MESSAGE")
+            data = reader._get_all()
+            if data.get(name) in wanted:
+                yield _entry(reader, realtime, data), data.get("MESSAGE", b"")
 
     def mark(self, run_id: str, unit: str, cause: Cause) -> None:
         """Note in the journal what started the run, and for which scheduled time: systemd does not tell."""
@@ -168,7 +216,8 @@ class Journal:
             reader.add_disjunction()
 
     def _match_output(self, reader: Any, units: Iterable[str]) -> None:
-        """systemd tells journald a system unit's name; of a user's that exits at once only the identifier is left."""
+        """The output of these units, or of all. systemd tells journald a system unit's name; of a user's that exits at
+        once only the identifier is left."""
         reader.add_match(_TRANSPORT="stdout")
         if self.scope is Scope.USER:
             reader.add_match(_UID=str(self.uid))
@@ -202,6 +251,16 @@ def _may_read_system_journal() -> bool:
     return any(os.access(path, os.R_OK) for path in files)
 
 
+@lru_cache(maxsize=1000)
+def _is_wanted(name: str) -> bool:
+    return name in _WANTED or name.startswith("LSH_")
+
+
+def _parts(cursor: str) -> dict[str, str]:
+    """A cursor's fields: s, i its journal's id and the number in it, b the boot, m, t the times (hexadecimal)."""
+    return dict(part.split("=", 1) for part in cursor.split(";"))
+
+
 def _first_after(reader: Any, cursor: str | None) -> bool:
     """Place the reader on the first entry after the cursor; whether there is one."""
     if cursor is None:
@@ -213,12 +272,12 @@ def _first_after(reader: Any, cursor: str | None) -> bool:
     return bool(reader._next()) if found and reader.test_cursor(cursor) else found
 
 
-def _entry(reader: Any, realtime: int) -> Entry:
-    """The fields of the reader's current entry that a fold may ask for, as text."""
+def _entry(reader: Any, realtime: int, data: dict[str, Any] | None = None) -> Entry:
+    """The fields of the reader's current entry (``data``, if they have been read) that a fold may ask for, as text."""
     entry = {
-        name: value.decode("utf-8", "replace")
-        for name, value in reader._get_all().items()
-        if (name in _WANTED or name.startswith("LSH_")) and isinstance(value, bytes)
+        name: str(value, "utf-8", "replace")
+        for name, value in (reader._get_all() if data is None else data).items()
+        if _is_wanted(name) and isinstance(value, bytes)  # of a field that is there twice, it is a list
     }
     entry["__REALTIME_TIMESTAMP"] = str(realtime)
     entry["__MONOTONIC_TIMESTAMP"] = str(reader._get_monotonic()[0])

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import sys
+from functools import cache
 from pathlib import Path
 
 from lsh_systemd import config
@@ -25,9 +27,12 @@ def path(scope: Scope) -> Path:
 def collector(scope: Scope, store: Store, jobs: Jobs) -> Collector:
     """A collector that knows which units are jobs and whose word to take for their runs."""
 
+    # Each asks the disk; a collector lives for a moment only.
+    @cache
     def known(unit: str) -> bool:
         return jobs.find(id_of_unit(unit)) is not None
 
+    @cache
     def trusted(unit: str, uid: int) -> bool:
         return is_believed(scope, jobs.find(id_of_unit(unit)), uid)
 
@@ -39,6 +44,8 @@ def collector(scope: Scope, store: Store, jobs: Jobs) -> Collector:
         trusted=trusted,
         triggers=lambda unit, runs, before: triggers(jobs.find(id_of_unit(unit)), runs, before),
         output_limit=config.load(scope).output_bytes,
+        # <4>: a warning, as the journal reads what the agent says
+        on_gap=lambda gap: print(f"{'<4>' if 'INVOCATION_ID' in os.environ else ''}{gap.words()}", file=sys.stderr),
     )
 
 

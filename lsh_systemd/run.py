@@ -4,7 +4,7 @@ What tells of a run, the most trusted first:
 
 1. The record that ``libexec/record`` leaves when a run ends (MESSAGE_ID ``RECORD``), with the fields LSH_SCOPE,
    LSH_UNIT, LSH_INVOCATION_ID, LSH_RESULT (systemd's $SERVICE_RESULT), LSH_EXIT_CODE (exited, killed, dumped),
-   LSH_EXIT_STATUS (a number or a signal's name), LSH_STARTED (seconds since 1970), LSH_TRIGGER_UNIT,
+   LSH_EXIT_STATUS (a number or a signal's name), LSH_STARTED, LSH_ENDED (seconds since 1970), LSH_TRIGGER_UNIT,
    LSH_TRIGGER_USEC, LSH_CPU_USEC, LSH_MEMORY_PEAK, LSH_IO_READ, LSH_IO_WRITTEN (bytes) and LSH_PID. A field whose
    value is not known is empty.
    Where it does not come from root (a job of the machine with --run-as), only its measurements count.
@@ -84,6 +84,13 @@ class Run:
     def failed(self) -> bool:
         return self.result not in (None, "success", "skipped", "lost")
 
+    def but(self, **fields: Any) -> "Run":
+        """The run with other values in some fields: dataclasses.replace, in a tenth of its time, which was most of what
+        collecting took."""
+        run = object.__new__(Run)
+        run.__dict__.update(self.__dict__, **fields)
+        return run
+
     def to_json(self) -> dict[str, Any]:
         """The run in the shape that ``runs --json`` promises."""
         return {
@@ -135,15 +142,17 @@ class Output:
         self._head, self._tail = bytearray(), bytearray()
         self.size = 0
 
-    def add(self, line: bytes, line_break: str | None) -> None:
-        """Append a journal entry's MESSAGE, with its _LINE_BREAK."""
+    def add(self, line: bytes, line_break: str | None) -> int:
+        """Append a journal entry's MESSAGE, with its _LINE_BREAK. Returns by how many bytes more is held."""
         line = as_written(line, line_break)
+        held = len(self._head) + len(self._tail)
         self.size += len(line)
         room = self._half - len(self._head)
         self._head += line[:room]
         self._tail += line[room:] if room > 0 else line
         if len(self._tail) > 2 * self._half:
             del self._tail[: -self._half]
+        return len(self._head) + len(self._tail) - held
 
     def bytes(self) -> bytes:
         left_out = self.size - 2 * self._half

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from lsh_systemd.errors import LshError
+from lsh_systemd.gap import Gap
 from lsh_systemd.run import Run
 
 # Each takes a store from the version before to its own: 1.sql makes a new one.
@@ -99,6 +100,24 @@ class Store:
 
     def set_cursor(self, cursor: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO state (key, value) VALUES ('cursor', ?)", (cursor,))
+
+    def boots(self) -> set[str]:
+        """The boots whose journal has been begun to be read."""
+        return {row[0] for row in self._db.execute("SELECT id FROM boots")}
+
+    def add_boots(self, ids: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO boots (id) VALUES (?)", ((each,) for each in ids))
+
+    def add_gap(self, gap: Gap) -> bool:
+        """Note what the journal dropped before it was read; whether that is new."""
+        values = (gap.cursor, gap.from_usec, gap.to_usec, gap.entries)
+        found = "INSERT OR IGNORE INTO gaps (cursor, from_usec, to_usec, entries) VALUES (?, ?, ?, ?)"
+        return self._db.execute(found, values).rowcount > 0
+
+    def gaps(self, since_usec: int = 0) -> list[Gap]:
+        """What the journal has dropped unread since then, the newest last."""
+        found = "SELECT cursor, from_usec, to_usec, entries FROM gaps WHERE to_usec >= ? ORDER BY from_usec"
+        return [Gap(*row) for row in self._db.execute(found, (since_usec,))]
 
     def last_of_unit(self, unit: str, *, before_usec: int | None = None) -> Run | None:
         """The unit's newest run (that began before a time)."""

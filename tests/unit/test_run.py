@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lsh_systemd.fold import Fold, attribute
+from lsh_systemd.fold import Fold
 from lsh_systemd.run import (
     FAILURE_RESULT,
     FINISHED,
@@ -18,6 +18,7 @@ from lsh_systemd.run import (
     rfc3339,
 )
 from lsh_systemd.scope import Scope
+from lsh_systemd.writers import Writers
 
 UNIT = "lsh-backup.service"
 FIRST, SECOND = "a" * 32, "b" * 32
@@ -242,11 +243,12 @@ def test_a_line_without_invocation_id_belongs_by_its_pid() -> None:
         Run(id=SECOND, job="x", unit=UNIT, boot_id="boot", started_usec=20, ended_usec=30, pid=110),
     ]
     line = {"_BOOT_ID": "boot", "__REALTIME_TIMESTAMP": "25"}
-    assert attribute(line | {"_PID": "99"}, runs) == runs[0]  # late, but by its PID the first one's
-    assert attribute(line | {"_PID": "105"}, runs) == runs[1]
-    assert attribute(line | {"_PID": "7", "_SYSTEMD_INVOCATION_ID": SECOND}, runs) == runs[1]
-    assert attribute(line | {"_PID": "7", "_SYSTEMD_INVOCATION_ID": "f" * 32}, runs) is None
-    assert attribute(line | {"_PID": "105", "_BOOT_ID": "other"}, runs) is None
+    writers = Writers(runs)
+    assert writers.of(line | {"_PID": "99"}) == runs[0]  # late, but by its PID the first one's
+    assert writers.of(line | {"_PID": "105"}) == runs[1]
+    assert writers.of(line | {"_PID": "7", "_SYSTEMD_INVOCATION_ID": SECOND}) == runs[1]
+    assert writers.of(line | {"_PID": "7", "_SYSTEMD_INVOCATION_ID": "f" * 32}) is None
+    assert writers.of(line | {"_PID": "105", "_BOOT_ID": "other"}) is None
 
 
 def test_output_is_whole_up_to_the_limit() -> None:
