@@ -45,7 +45,7 @@ class Collector:
         store: Store,
         known: Callable[[str], bool],
         trusted: Callable[[str, int], bool],
-        triggers: Callable[[str, list[Run], Run | None], list[str]],
+        triggers: Callable[[str, list[tuple[Run, Run | None]]], list[str]],
         output_limit: int,
         on_gap: Callable[[Gap], None],
     ) -> None:
@@ -132,12 +132,10 @@ class Collector:
         for run in runs:
             by_unit[run.unit].append(run)
         for unit, group in by_unit.items():
-            unsure = [run for run in group if run.trigger == UNSURE]
-            if not unsure:
-                continue
             before = self._store.last_of_unit(unit, before_usec=group[0].started_usec)
-            for run, trigger in zip(group, self._triggers(unit, group, before), strict=True):
-                if run.trigger == UNSURE:
+            unsure = [pair for pair in zip(group, [before, *group], strict=False) if pair[0].trigger == UNSURE]
+            if unsure:
+                for (run, _), trigger in zip(unsure, self._triggers(unit, unsure), strict=True):
                     sure[run.id] = run.but(trigger=trigger)
         return list(sure.values())
 

@@ -1,5 +1,6 @@
 """Was it the timer that started a run? Asked of the timer's own schedule, as systemd does not tell (see run.Fold)."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -12,25 +13,24 @@ from lsh_systemd.run import Run
 _LATENCY_USEC = 2_000_000
 
 
-def triggers(found: Found | None, runs: Sequence[Run], before: Run | None) -> list[str]:
-    """For each run of a unit, in their order: "timer" where its start falls on an instant of the timer's schedule,
-    "catch-up" where Persistent= made up for one that was missed while the machine was off, else "path" where the job
-    waits for a path or a socket, too, or "manual".
+def triggers(found: Found | None, pairs: Sequence[tuple[Run, Run | None]]) -> list[str]:
+    """For each of some runs of a unit, in their order, given with the unit's run before it: "timer" where its start
+    falls on an instant of the timer's schedule, "catch-up" where Persistent= made up for one that was missed while the
+    machine was off, else "path" where the job waits for a path or a socket, too, or "manual".
 
-    ``before`` is the unit's run before these. An instant that comes while the job still runs is not lost: systemd
-    starts the job again at the end of that run. Of a job that is no longer there, the schedule is taken for the cause.
+    An instant that comes while the job still runs is not lost: systemd starts the job again at the end of that run. Of
+    a job that is no longer there, the schedule is taken for the cause.
     """
     if found is None or found.job is None:
-        return ["timer"] * len(runs)
+        return ["timer"] * len(pairs)
     other = "path" if found.job.when_path or found.job.when_socket else "manual"
     if not found.job.has_timer:
-        return [other] * len(runs)
-    pairs = list(zip(runs, [before, *runs], strict=False))
+        return [other] * len(pairs)
     if found.job.interval:
         return ["timer" if _is_due(found.job, run, earlier) else other for run, earlier in pairs]
     lines = unit.on_calendar(found.pair.timer)
     if not lines:
-        return ["timer"] * len(runs)  # a path, or the boot: a schedule that cannot be reckoned up
+        return ["timer"] * len(pairs)  # a path, or the boot: a schedule that cannot be reckoned up
     on_time = _have_instants(lines, [_window(found.job, run, earlier) for run, earlier in pairs])
     return [
         "timer" if due else "catch-up" if found.job.persistent and _makes_up(found, lines, run, earlier) else other
@@ -65,7 +65,8 @@ def _have_instants(lines: Sequence[str], windows: Sequence[tuple[int, int]]) -> 
         for first, last in rest:
             if (first, last) != rest[0] and instants and last > instants[-1]:
                 break  # farther than these instants reach: begin anew from there
-            answers.append(any(first <= instant <= last for instant in instants))
+            found = bisect_left(instants, first)
+            answers.append(found < len(instants) and instants[found] <= last)
     return answers
 
 

@@ -42,7 +42,7 @@ def collector(scope: Scope, store: Store, jobs: Jobs) -> Collector:
         store=store,
         known=known,
         trusted=trusted,
-        triggers=lambda unit, runs, before: triggers(jobs.find(id_of_unit(unit)), runs, before),
+        triggers=lambda unit, pairs: triggers(jobs.find(id_of_unit(unit)), pairs),
         output_limit=config.load(scope).output_bytes,
         # <4>: a warning, as the journal reads what the agent says
         on_gap=lambda gap: print(f"{'<4>' if 'INVOCATION_ID' in os.environ else ''}{gap.words()}", file=sys.stderr),

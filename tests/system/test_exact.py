@@ -1,6 +1,6 @@
 """The ledger against the truth: what jobs wrote of themselves into a file, while all that can die does.
 
-LSH_EXACT multiplies the numbers of runs and deaths (1): 20 makes ten thousand runs, and two hundred deaths of the agent.
+LSH_EXACT (1) multiplies the numbers of runs and deaths: 20 makes ten thousand runs, two hundred deaths of the agent.
 """
 
 import os
@@ -70,8 +70,8 @@ class Truth:
             silent += run["output"] == ""
             assert run["output"] in (f"{run_id}\n", "")
             before, after = float(began) - seconds(run["started_at"]), seconds(run["ended_at"]) - float(ended)
-            assert -0.015 < before, (before, after)  # a file's time is as coarse as the kernel's tick
-            assert -0.015 < after, (before, after)
+            assert before > -0.015, (before, after)  # a file's time is as coarse as the kernel's tick
+            assert after > -0.015, (before, after)
             late += before > within or after > within
         # systemd itself may come late on a busy machine; that must not be the rule
         assert late <= len(runs) / 2

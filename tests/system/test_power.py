@@ -25,7 +25,10 @@ def test_the_cord_is_pulled_again_and_again(uml: UmlMachine) -> None:
     job = lsh.add("--every", "1s", "--", "echo $INVOCATION_ID; sleep 0.3")
     sure: dict[str, dict[str, Any]] = {}
     seed = random.Random(8)
-    for behind in (timedelta(0), timedelta(minutes=10)):  # without a clock of its own, a machine goes on from an old time
+    for behind in (
+        timedelta(0),
+        timedelta(minutes=10),
+    ):  # without a clock of its own, a machine goes on from an old time
         before = len(sure)
         eventually(lambda: len(ended(lsh, job)) > before + 2, timeout=60)  # noqa: B023
         sure = ended(lsh, job)
