@@ -102,7 +102,7 @@ class Dispatcher:
                 continue
             if self._start(entry):
                 running.append(entry.job)
-                taken.update(bound)
+                taken.update(list(bound))  # one each: of a mapping, update would add up the caps
                 started = True
         return started
 
