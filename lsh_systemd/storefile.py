@@ -68,6 +68,7 @@ def rows(path: Path, table: str, columns: Sequence[str]) -> Iterator[dict[str, A
     """The rows of a table that can still be read, whatever the file's state; what is in a row may be damaged, too."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_open_still(path)) as db:
         db.text_factory = _text
+        db.execute("PRAGMA writable_schema = ON")  # else nothing is read of a file shorter than its header says
         there = {name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))}
         names = [name for name in columns if name in there]
         if names:
