@@ -20,11 +20,11 @@ from lsh_systemd.errors import BadInput, LshError
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID = int.from_bytes(b"lsh1")  # from schema 4 on; 0 before
 _BUSY_SECONDS = 60.0
-# Of a damaged file: how much is read at once, the last row number that is looked for, and after how many failures what
-# is left of a table is given up.
+# Of a damaged file: how much is read at once, the last row number that is looked for, and after how many failures in a
+# row the rest of a table is given up. One page that leads to others stands for some 4000 rows, of two failures each.
 _ROWS_AT_ONCE = 1024
 _LAST_ROW = 2**40
-_MOST_ERRORS = 200_000
+_MOST_ERRORS = 20_000
 
 
 def aside_name(path: Path, why: str) -> Path:
@@ -94,7 +94,8 @@ def _ranges(db: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
         if whole is None:
             middle = (first + last) // 2
             waiting += [(middle + 1, last), (first, middle)]
-        else:
+        elif whole:
+            errors = 0
             yield from whole
 
 

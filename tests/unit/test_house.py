@@ -22,8 +22,8 @@ FLOORS = {
     "unit zones",
     2: "analyze caps config crontabs ics journal manager notify probe queue remote scripts shellcheck stamps store "
     "storefile unitdir vault",
-    3: "backups catchup checks collector control crowd daemons dispatch doctor elapses follow held importer jobs ledger "
-    "limits once refresh report retention runs secrecy status stuck sync trust",
+    3: "backups catchup checks collector control crowd daemons dispatch doctor elapses follow held importer jobs "
+    "ledger limits once refresh report retention runs secrecy status stuck sync trust",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
