@@ -64,8 +64,5 @@ def _keep(live: Path) -> Path | None:
 
 
 def _check_not_live(live: Path, file: Path) -> None:
-    own = [Path(f"{live}{ending}") for ending in ("", "-wal", "-shm")]
-    if file.resolve() in [each.resolve() for each in own] or any(
-        each.exists() and file.exists() and each.samefile(file) for each in own
-    ):
+    if storefile.is_of(live, file):
         raise BadInput(f"{file} is the ledger itself", hint="name another file")

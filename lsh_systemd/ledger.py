@@ -113,11 +113,11 @@ def _replace(file: Path, damage: StoreDamaged) -> None:
     with store.transaction():
         store.set_state(_TO_SAVE, aside.name)
     store.close()
-    _tell(f"{damage.message}; it is kept as {aside}, and made anew from the journal")
+    _tell(f"{damage.message}. It is kept as {aside}; a new one is made from the journal.")
 
 
 def _save(scope: Scope, store: Store, jobs: Jobs) -> None:
-    """Take what can be read of the damaged file, after what the journal tells: what is in both is the journal's."""
+    """Take what can still be read of the damaged file, too, now that all that the journal has is there."""
     saved = 0
     with store.transaction():
         name = store.state(_TO_SAVE)
@@ -129,7 +129,7 @@ def _save(scope: Scope, store: Store, jobs: Jobs) -> None:
         store.set_state(_TO_SAVE, None)
     retention.prune(store, jobs, retention.limits(config.load(scope)))  # the journal may reach farther than the ledger
     count, _ = store.summary()
-    _tell(f"the ledger is there again, with {count} runs; what the journal had no more of, {saved}, is from {aside}")
+    _tell(f"the new store has {count} runs, {saved} of them read from {aside}")
 
 
 def _tell(text: str) -> None:

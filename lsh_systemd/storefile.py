@@ -20,6 +20,8 @@ from lsh_systemd.errors import BadInput, LshError
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID = int.from_bytes(b"lsh1")  # from schema 4 on; 0 before
 _BUSY_SECONDS = 60.0
+# Of the files of a store; its own comes last, so that who dies while setting it aside leaves one that is found damaged.
+_ENDINGS = ("-wal", "-shm", "")
 # Of a damaged file: how much is read at once, the last row number that is looked for, and after how many failures in a
 # row the rest of a table is given up. One page that leads to others stands for some 4000 rows, of two failures each.
 _ROWS_AT_ONCE = 1024
@@ -35,6 +37,23 @@ def aside_name(path: Path, why: str) -> Path:
         number += 1
         named = path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{number}")
     return named
+
+
+def size(path: Path) -> int:
+    """What the store takes on disk, in bytes."""
+    files = (Path(f"{path}{ending}") for ending in _ENDINGS)
+    return sum(each.stat().st_size for each in files if each.exists())
+
+
+def is_of(path: Path, file: Path) -> bool:
+    """Whether a file is one of the store's, by whatever name."""
+    own = [Path(f"{path}{ending}") for ending in _ENDINGS]
+    try:
+        return file.resolve() in [each.resolve() for each in own] or any(
+            each.samefile(file) for each in own if each.exists() and file.exists()
+        )
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        return False
 
 
 def asides(path: Path) -> list[Path]:
@@ -54,8 +73,7 @@ def set_aside(path: Path, inode: int | None) -> Path | None:
             return None
         aside = aside_name(path, "corrupt")
         try:
-            # The file itself goes last: until then it is found damaged once more, should we die here.
-            for ending in ("-wal", "-shm", ""):
+            for ending in _ENDINGS:
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{path}{ending}").rename(f"{aside}{ending}")
             _sync(path.parent)
@@ -167,7 +185,7 @@ def pour(source: Path, target: Path) -> None:
     """Make all that is in ``target``, which others may have open, what is in ``source``: in one transaction."""
     try:
         with contextlib.closing(_open_still(source)) as new, contextlib.closing(_open_live(target)) as live:
-            new.backup(live)
+            new.backup(live, sleep=0.01)
     except sqlite3.Error as error:
         raise LshError(f"cannot write to the store {target}: {error}", hint="nothing was changed") from None
 

@@ -99,7 +99,7 @@ def test_copies_and_pouring_beside_a_process_that_writes(tmp_path: Path) -> None
     make(tmp_path / "empty").close()
     with subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout
-        for number in range(10):
+        for number in range(4):
             writer.stdout.readline()
             copy = tmp_path / f"copy-{number}"
             storefile.copy(path, copy, in_use=True)
