@@ -1,4 +1,4 @@
-"""The ledger's care: a full disk, a damaged file, pruning, backups. Each on a machine of its own, as all of it breaks."""
+"""The ledger's care: a full disk, a damaged file, pruning, backups. Each on a machine of its own, as they break it."""
 
 import json
 from collections.abc import Callable
@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.system.booted import Booted
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, Result, eventually
 
 NewMachine = Callable[..., Machine]
 STORES = {"system": "/var/lib/lsh/lsh.db", "user": "/home/bob/.local/state/lsh/lsh.db"}
 SETTINGS = {"system": "/etc/lsh/lsh.toml", "user": "/home/bob/.config/lsh/lsh.toml"}
+HOMES = {"system": "/root", "user": "/home/bob"}
 NOISE = "head -c 30000 /dev/urandom | base64"  # 41 KB that do not compress well
 
 
@@ -46,7 +48,12 @@ def asides(lsh: Lsh) -> list[str]:
     return [path for path in listed if "/lsh.db.corrupt-" in path and not path.endswith(("-wal", "-shm"))]
 
 
-def forget_journal(machine: Machine) -> None:
+def on_disk(lsh: Lsh, path: str) -> Path:
+    assert isinstance(lsh.machine, Machine)
+    return lsh.machine.disk / path.lstrip("/")
+
+
+def forget_journal(machine: Booted) -> None:
     machine.run("journalctl", "--sync")
     machine.run("journalctl", "--rotate")
     machine.run("journalctl", "--vacuum-files=1")
@@ -91,7 +98,7 @@ def test_a_damaged_store_is_set_aside_and_made_anew(own: Lsh) -> None:
 
 def _is_output(lsh: Lsh, page: int) -> bool:
     """Whether the page is full of what compression makes: no two bytes in a row are zero, no text."""
-    with (lsh.machine.disk / STORES[lsh.scope].lstrip("/")).open("rb") as file:
+    with on_disk(lsh, STORES[lsh.scope]).open("rb") as file:
         file.seek(page * 4096)
         data = file.read(4096)
     return len(data) == 4096 and len(set(data)) > 200 and b"lsh-" not in data
@@ -109,8 +116,8 @@ def test_the_agent_mends_the_store_by_itself(own: Lsh) -> None:
     assert own.runs(job)[0] == known
     assert len(asides(own)) == 1
     own.machine.run("journalctl", "--sync")
-    unit = ["-u", "lsh-agent"] if own.scope == "system" else ["--user-unit", "lsh-agent"]
-    said = own.machine.run("journalctl", "--output=cat", *unit).stdout
+    unit = f"_SYSTEMD{'_USER' if own.scope == 'user' else ''}_UNIT=lsh-agent.service"
+    said = own.machine.run("journalctl", "--output=cat", unit).stdout
     assert said.count("It is kept as") == 1 and asides(own)[0] in said
 
     # What no reader meets, the daily look finds: an index that has lost its order.
@@ -133,7 +140,8 @@ def test_a_full_disk_is_waited_out(new_machine: NewMachine, suite: str) -> None:
     """The agent pauses and says so, jobs go on, and once there is room every run is there, once and whole."""
     lsh = Lsh(new_machine(suite), "system")
     folder = str(Path(STORES["system"]).parent)
-    lsh.machine.run("sh", "-c", f"mkdir -p {folder} && mount -t tmpfs -o size=640k,mode=750 tmpfs {folder}")
+    mount = f"ctypes.CDLL(None).mount(b'small', b'{folder}', b'tmpfs', 0, b'size=640k,mode=750')"
+    lsh.machine.run("python3", "-c", f"import ctypes, os; os.mkdir('{folder}'); exit({mount})")
     lsh("agent", "enable")
     job = lsh.add("--", NOISE)
     lsh.systemctl("start", f"lsh-{job}.service")
@@ -199,7 +207,7 @@ def test_pruning(own: Lsh) -> None:
 
 
 def test_backup_and_restore(own: Lsh, new_machine: NewMachine, suite: str) -> None:
-    machine, job, file = own.machine, own.add("--", "echo hello"), own.new_path()
+    machine, job, file = own.machine, own.add("--", "echo hello"), f"{HOMES[own.scope]}/backup"
     own("agent", "enable")
     own.run(job)
     own.run(job)
@@ -228,8 +236,8 @@ def test_backup_and_restore(own: Lsh, new_machine: NewMachine, suite: str) -> No
 
     # A new host
     elsewhere = Lsh(new_machine(suite), own.scope)
-    elsewhere.machine.write("/tmp/backup", (machine.disk / file.lstrip("/")).read_bytes(), user=own.user)
-    elsewhere("restore", "/tmp/backup")
+    elsewhere.machine.write(file, on_disk(own, file).read_bytes(), user=own.user)
+    elsewhere("restore", file)
     elsewhere.run(elsewhere.add("--", "echo hello", name=job))
     there = elsewhere.runs(job)
     assert there[:2] == runs[:2] and len(there) == 3
