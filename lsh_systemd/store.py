@@ -41,7 +41,7 @@ class StoreDamaged(StoreUnavailable):
         self.inode = inode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ended:
     """What pruning has to know of a run: when it was (µs since 1970), whether it is the newest of its job or unit (not
     of a unit for one run only), how many of its job are newer, and how many bytes its output takes."""
@@ -227,7 +227,8 @@ class Store:
                 self._db.execute("VACUUM")
             left = None
             while left != (left := self._read("PRAGMA freelist_count")[0][0]):
-                self._db.execute(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})").fetchall()
+                # Not execute(), which sees no columns in its rows and stops after the first page.
+                self._db.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             raise self._unavailable("write to", error) from None

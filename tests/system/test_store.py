@@ -7,15 +7,29 @@ from typing import Any
 
 import pytest
 
+from tests.system import roots
 from tests.system.booted import Booted
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, Result, eventually
+from tests.system.uml import only_on
 
 NewMachine = Callable[..., Machine]
 STORES = {"system": "/var/lib/lsh/lsh.db", "user": "/home/bob/.local/state/lsh/lsh.db"}
 SETTINGS = {"system": "/etc/lsh/lsh.toml", "user": "/home/bob/.config/lsh/lsh.toml"}
 HOMES = {"system": "/root", "user": "/home/bob"}
 NOISE = "head -c 30000 /dev/urandom | base64"  # 41 KB that do not compress well
+
+
+# What systemd has no part in need not be seen in both scopes on both.
+once_each = pytest.mark.parametrize(
+    ("suite", "scope"),
+    [
+        pytest.param(suite, scope, id=f"{roots.ALL_SUITES[suite]}-{scope}")
+        for suite, scope in (("bookworm", "system"), ("forky", "user"))
+    ],
+    indirect=True,
+    scope="session",
+)
 
 
 @pytest.fixture
@@ -59,6 +73,7 @@ def forget_journal(machine: Booted) -> None:
     machine.run("journalctl", "--vacuum-files=1")
 
 
+@once_each
 def test_a_damaged_store_is_set_aside_and_made_anew(own: Lsh) -> None:
     job = own.add("--", NOISE)
     for _ in range(4):
@@ -136,6 +151,7 @@ def test_the_agent_mends_the_store_by_itself(own: Lsh) -> None:
     assert len(own.runs(job)) == 2
 
 
+@only_on("forky")
 def test_a_full_disk_is_waited_out(new_machine: NewMachine, suite: str) -> None:
     """The agent pauses and says so, jobs go on, and once there is room every run is there, once and whole."""
     lsh = Lsh(new_machine(suite), "system")
@@ -171,6 +187,7 @@ def test_a_full_disk_is_waited_out(new_machine: NewMachine, suite: str) -> None:
     assert lsh.systemctl("show", "lsh-agent", "--property=NRestarts").stdout == "NRestarts=0\n"
 
 
+@once_each
 def test_pruning(own: Lsh) -> None:
     job, quiet = own.add("--", "echo hello; sleep 0.01"), own.add("--", "echo quiet")
     own.run(quiet)
@@ -206,6 +223,7 @@ def test_pruning(own: Lsh) -> None:
     assert quiet not in {run["job"] for run in own.json("runs")}
 
 
+@once_each
 def test_backup_and_restore(own: Lsh, new_machine: NewMachine, suite: str) -> None:
     machine, job, file = own.machine, own.add("--", "echo hello"), f"{HOMES[own.scope]}/backup"
     own("agent", "enable")
