@@ -34,7 +34,7 @@ class StoreUnavailable(LshError):
 
 
 class StoreDamaged(StoreUnavailable):
-    """The file is not what SQLite wrote: it has to be set aside. ``inode``: which file that was."""
+    """The file is not what SQLite wrote: it has to be set aside. ``inode``: which file that was; None: an empty one."""
 
     def __init__(self, message: str, *, hint: str, inode: int | None) -> None:
         super().__init__(message, hint=hint)
@@ -70,7 +70,9 @@ class Store:
         try:
             if self.path:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            with _in_place(self.path):
+            with _in_place(self.path) as is_left_empty:
+                if is_left_empty:
+                    raise self._damaged(f"the store {self.path} is empty")
                 self._db = sqlite3.connect(self.path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
                 self._inode = self.path.stat().st_ino if self.path else None
                 self._prepare()
@@ -305,14 +307,22 @@ def _is_damage(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def _in_place(path: Path | None) -> Iterator[None]:
-    """While a file and its -wal are being opened, nobody may put others in their place (see ``storefile``)."""
+def _in_place(path: Path | None) -> Iterator[bool]:
+    """While a file and its -wal are being opened, nobody may put others in their place (see ``storefile``).
+
+    Gives whether the file is empty, as a power cut may leave it, and not just being made by another process.
+    """
     if path is None:
-        yield
+        yield False
         return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_SH)
-        yield
+        empty = _is_empty(path)
+        fcntl.flock(folder, fcntl.LOCK_EX if empty else fcntl.LOCK_SH)
+        yield empty and _is_empty(path)
     finally:
         os.close(folder)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.exists() and not path.stat().st_size

@@ -63,13 +63,14 @@ def asides(path: Path) -> list[Path]:
 
 
 def set_aside(path: Path, inode: int | None) -> Path | None:
-    """Rename the store that was found damaged, with its -wal and -shm; its new name. None where another process has
-    done so since, which is told by the inode."""
+    """Rename the store that was found damaged (inode None: empty), with its -wal and -shm; its new name. None where
+    another process has done so since, or has filled it."""
     with _locked(path.parent):
         try:
-            if path.stat().st_ino != inode:
-                return None
+            status = path.stat()
         except FileNotFoundError:
+            return None
+        if status.st_size if inode is None else status.st_ino != inode:
             return None
         aside = aside_name(path, "corrupt")
         try:

@@ -59,6 +59,10 @@ def truncated(path: Path) -> None:
         file.truncate(path.stat().st_size * 2 // 3)
 
 
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
 def other_text(path: Path) -> None:
     path.write_bytes(b"not a database, and long enough to be read as one" * 1000)
 
@@ -83,6 +87,7 @@ def use(path: Path) -> None:
         (garbage_in_the_middle, COUNT * 9 // 10),
         (truncated, COUNT // 3),
         (other_text, 0),
+        (emptied, 0),
     ],
 )
 def test_damage_is_noticed_and_what_is_left_is_read(tmp_path: Path, damage: Callable[[Path], None], least: int) -> None:
@@ -186,6 +191,22 @@ def test_only_the_file_that_was_found_damaged_is_set_aside(tmp_path: Path) -> No
     assert sorted(map(bool, asides)) == [False] * 7 + [True]
     assert Store(path).runs() == []
     assert len(storefile.asides(path)) == 1
+
+
+def test_many_may_make_it_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "lsh.db"
+
+    def use_first(number: int) -> None:
+        store = Store(path)
+        with store.transaction():
+            store.put([run(number)])
+
+    threads = [threading.Thread(target=use_first, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each.started_usec for each in Store(path).runs()] == [8, 7, 6, 5, 4, 3, 2, 1]
 
 
 def test_who_has_the_old_file_open_does_no_harm_to_the_new_one(tmp_path: Path) -> None:
