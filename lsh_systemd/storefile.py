@@ -183,9 +183,15 @@ def copy(source: Path, target: Path, *, in_use: bool, replace: bool = False) -> 
 
 
 def pour(source: Path, target: Path) -> None:
-    """Make all that is in ``target``, which others may have open, what is in ``source``: in one transaction."""
+    """Make all that is in ``target``, which others may have open, what is in ``source``: in one transaction. The source
+    is rewritten where its pages are of another size."""
     try:
-        with contextlib.closing(_open_still(source)) as new, contextlib.closing(_open_live(target)) as live:
+        with contextlib.closing(_open_live(source)) as new, contextlib.closing(_open_live(target)) as live:
+            (page_size,) = live.execute("PRAGMA page_size").fetchone()
+            if new.execute("PRAGMA page_size").fetchone() != (page_size,):
+                new.execute("PRAGMA journal_mode = DELETE")  # in WAL mode the size stays as it is
+                new.execute(f"PRAGMA page_size = {page_size}")
+                new.execute("VACUUM")
             new.backup(live, sleep=0.01)
     except sqlite3.Error as error:
         raise LshError(f"cannot write to the store {target}: {error}", hint="nothing was changed") from None

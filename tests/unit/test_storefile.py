@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lsh_systemd import store as store_module
 from lsh_systemd import storefile
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.run import Run
@@ -72,6 +73,32 @@ def test_what_is_poured_in_is_seen_by_those_who_have_it_open(tmp_path: Path) -> 
         open_one.put([run(10)])
     assert numbers(reader) == [7, 8, 9, 10]
     assert reader.check(full=True) == "ok"
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_a_backup_of_every_version_can_be_restored(tmp_path: Path, version: int) -> None:
+    """Of another page size, too, as another build of SQLite may have it."""
+    old, staged = tmp_path / "old", tmp_path / "staged"
+    with sqlite3.connect(old) as db:
+        db.execute("PRAGMA page_size = 8192")
+        for number in range(1, version + 1):
+            db.executescript((Path(store_module.__file__).parent / f"migrations/{number}.sql").read_text())
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute(
+            "INSERT INTO runs (id, job, unit, host, boot_id, attempt, output, output_bytes, started_usec) "
+            "VALUES ('b', 'x', 'u', 'h', 'b', 1, x'6869', 2, 5)"
+        )
+    db.close()
+    live = make(tmp_path / "lsh.db", 1)
+    storefile.check(old, newest=SCHEMA_VERSION, columns=COLUMNS)
+    storefile.copy(old, staged, in_use=False)
+    Store(staged).close()
+    storefile.pour(staged, tmp_path / "lsh.db")
+    assert [each.output for each in live.runs()] == [b"hi"]
+    with live.transaction():
+        live.put([run(7)])
+    assert numbers(live) == [5, 7]
+    assert live.check(full=True) == "ok"
 
 
 WRITER = """
