@@ -165,6 +165,11 @@ class Doctor:
                 message=f"the agent is {state}: runs are collected only when lshctl looks at them",
                 fix=f"lshctl --{self.scope} agent enable",
             )  # fmt: skip
+        elif self.manager.get(daemons.PRUNE_TIMER, UNIT, "ActiveState") != "active":
+            yield Finding(
+                check="agent", level="warning", message=f"{daemons.PRUNE_TIMER} does not run: nothing is pruned",
+                fix=f"lshctl --{self.scope} agent enable",
+            )  # fmt: skip
 
     def _queue(self) -> Iterator[Finding]:
         waiting = Queue(self.scope).entries()

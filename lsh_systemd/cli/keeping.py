@@ -51,9 +51,8 @@ def prune_command(
         print_json(pruned.to_json())
         return
     verb = "Would remove" if dry_run else "Removed"
-    click.echo(
-        f"{verb} {pruned.runs} runs, and the output of {pruned.outputs} others ({size(pruned.output_bytes)} of output)."
-    )
+    runs = "1 run" if pruned.runs == 1 else f"{pruned.runs} runs"
+    click.echo(f"{verb} {runs}, and the output of {pruned.outputs} more: {size(pruned.output_bytes)} of output.")
 
 
 @click.command("backup")

@@ -1,16 +1,21 @@
 """Which runs prune removes, and what the file is like afterwards."""
 
 import sqlite3
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsh_systemd import unit
 from lsh_systemd.config import Config
-from lsh_systemd.retention import Limits, limits, removable
+from lsh_systemd.jobfile import from_plain
+from lsh_systemd.jobs import Jobs
+from lsh_systemd.retention import Limits, limits, prune, removable
 from lsh_systemd.run import Run
+from lsh_systemd.scope import Scope, unit_dir
+from lsh_systemd.stamps import Stamps
 from lsh_systemd.store import Ended, Store
 
 FOREVER = 2**62
@@ -118,6 +123,28 @@ def test_the_newest_and_the_open_ones_stay_and_a_second_time_changes_nothing(
         assert each.running or newer < keep or each.id in {last.id for last in newest.values()}
     pruned(store, limits)
     assert store.runs() == left
+
+
+def test_what_catching_up_reckons_with_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--catch-up all asks which times since the job's stamp have had a run: without those they would be made up for."""
+    for name in ("CONFIG", "DATA"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    folder = unit_dir(Scope.USER)
+    folder.mkdir(parents=True)
+    for name, catch_up in (("x", "all"), ("y", "once")):
+        job = from_plain({"name": name, "command": "true", "schedule": "0 3 * * *", "catch_up": catch_up})
+        files = unit.render(job, scope=Scope.USER, recorder="/bin/true", now=datetime.now(UTC), local_zone="UTC")
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        Stamps(Scope.USER).make(f"lsh-{name}.timer", 35)
+    store = Store(None)
+    with store.transaction():
+        store.put(run(number * 10 + n, job, at=number * 10) for number in range(1, 7) for n, job in enumerate("xy"))
+    told = prune(store, Jobs(Scope.USER), Limits(before_usec=FOREVER, keep=1, output_before_usec=FOREVER))
+    assert (told.runs, told.outputs) == (2 + 5, 0)
+    assert [each.started_usec for each in store.runs(job="x")] == [60, 50, 40, 30]  # 30: may answer for the first time
+    assert [each.started_usec for each in store.runs(job="y")] == [60]
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["today's", "made before there was pruning"])
