@@ -44,7 +44,11 @@ def restore(scope: Scope, jobs: Jobs, source: Path) -> tuple[int, Path | None]:
             storefile.pour(staged, live)
     except OSError as error:
         raise LshError(f"cannot write to {live.parent}: {error.strerror}") from None
-    return ledger.current(scope, jobs).summary()[0], aside
+    try:
+        return ledger.current(scope, jobs).summary()[0], aside
+    except LshError as error:
+        text = f"the backup is in place, but what came since is not collected: {error.message}"
+        raise LshError(text, hint=error.hint) from None
 
 
 def _keep(live: Path) -> Path | None:

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ _ENDINGS = ("-wal", "-shm", "")
 _ROWS_AT_ONCE = 1024
 _LAST_ROW = 2**40
 _MOST_ERRORS = 20_000
+# Damaged files of a day that are kept: a disk that spoils each new one must not be filled with them.
+_MOST = 10
 
 
 def aside_name(path: Path, why: str) -> Path:
@@ -73,6 +76,11 @@ def set_aside(path: Path, inode: int | None) -> Path | None:
         if status.st_size if inode is None else status.st_ino != inode:
             return None
         aside = aside_name(path, "corrupt")
+        if (
+            sum(each.name.startswith(aside.name[: len(f"{path.name}.corrupt-YYYYMMDD")]) for each in asides(path))
+            >= _MOST
+        ):
+            raise LshError(f"{path} is damaged once more today", hint="see to the disk: dmesg, smartctl")
         try:
             for ending in _ENDINGS:
                 with contextlib.suppress(FileNotFoundError):
@@ -128,6 +136,8 @@ def _text(value: bytes) -> str | bytes:
 def check(path: Path, *, newest: int, columns: Sequence[str]) -> None:
     """Raises BadInput unless the file is a sound ledger of a schema up to ``newest``, with these columns of runs."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInput(f"{path} is no file", hint="lshctl backup FILE makes one")
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))
         if magic != _MAGIC:
@@ -153,9 +163,12 @@ def check(path: Path, *, newest: int, columns: Sequence[str]) -> None:
 
 def copy(source: Path, target: Path, *, in_use: bool, replace: bool = False) -> None:
     """Copy a store into a new file (mode 0600), whole or not at all. Raises BadInput where the target is there and not
-    to be replaced."""
-    if not replace and os.path.lexists(target):
-        raise _is_there(target)
+    to be replaced, or is no plain file."""
+    if os.path.lexists(target):
+        if not replace:
+            raise _is_there(target)
+        if not stat.S_ISREG(target.lstat().st_mode):
+            raise BadInput(f"{target} is no plain file", hint="name another one")
     temporary = None
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
