@@ -29,7 +29,7 @@ _ROWS_AT_ONCE = 1024
 _LAST_ROW = 2**40
 _MOST_ERRORS = 20_000
 # Damaged files of a day that are kept: a disk that spoils each new one must not be filled with them.
-_MOST = 10
+_MOST_A_DAY = 10
 
 
 def aside_name(path: Path, why: str) -> Path:
@@ -76,10 +76,8 @@ def set_aside(path: Path, inode: int | None) -> Path | None:
         if status.st_size if inode is None else status.st_ino != inode:
             return None
         aside = aside_name(path, "corrupt")
-        if (
-            sum(each.name.startswith(aside.name[: len(f"{path.name}.corrupt-YYYYMMDD")]) for each in asides(path))
-            >= _MOST
-        ):
+        day = aside.name.rpartition("T")[0]
+        if sum(each.name.startswith(day) for each in asides(path)) >= _MOST_A_DAY:
             raise LshError(f"{path} is damaged once more today", hint="see to the disk: dmesg, smartctl")
         try:
             for ending in _ENDINGS:

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,27 @@ def test_a_link_that_leads_nowhere_is_there(tmp_path: Path) -> None:
     (tmp_path / "copy").symlink_to("elsewhere")
     with pytest.raises(BadInput, match="there already"):
         storefile.copy(tmp_path / "lsh.db", tmp_path / "copy", in_use=True)
+
+
+@pytest.mark.parametrize("make_it", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/null")])
+def test_nothing_but_a_plain_file_is_replaced(tmp_path: Path, make_it: Callable[[Path], object]) -> None:
+    make(tmp_path / "lsh.db", 1).close()
+    make_it(tmp_path / "copy")
+    before = (tmp_path / "copy").lstat()
+    with pytest.raises(BadInput, match="no plain file"):
+        storefile.copy(tmp_path / "lsh.db", tmp_path / "copy", in_use=True, replace=True)
+    assert (tmp_path / "copy").lstat() == before
+
+
+def test_a_disk_that_spoils_every_file_is_not_filled_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "lsh.db"
+    for _ in range(10):
+        path.write_text("spoilt")
+        assert storefile.set_aside(path, path.stat().st_ino)
+    path.write_text("spoilt")
+    with pytest.raises(LshError, match="once more"):
+        storefile.set_aside(path, path.stat().st_ino)
+    assert len(storefile.asides(path)) == 10
 
 
 @pytest.mark.parametrize("folder", ["none", "file"])
@@ -191,7 +213,8 @@ def _cut(path: Path) -> None:
     [
         (_text, "no SQLite file"),
         (Path.touch, "no SQLite file"),
-        (Path.mkdir, "cannot read"),
+        (Path.mkdir, "no file"),
+        (os.mkfifo, "no file"),
         (lambda path: None, "No such file"),
         (_foreign, "no ledger"),
         (_unversioned, "no ledger"),
@@ -201,8 +224,8 @@ def _cut(path: Path) -> None:
         (_cut, "damaged|malformed"),
     ],
 )
-def test_no_backup(tmp_path: Path, spoil: object, why: str) -> None:
+def test_no_backup(tmp_path: Path, spoil: Callable[[Path], object], why: str) -> None:
     path = tmp_path / "file"
-    spoil(path)  # type: ignore[operator]
+    spoil(path)
     with pytest.raises(BadInput, match=why):
         storefile.check(path, newest=SCHEMA_VERSION, columns=COLUMNS)
