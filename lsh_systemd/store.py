@@ -224,7 +224,7 @@ class Store:
     def shrink(self) -> None:
         """Give what removed rows have left free back to the file system, a bit at a time."""
         try:
-            if self._read("PRAGMA auto_vacuum")[0][0] == 0:  # a file from before version 4
+            if self._read("PRAGMA auto_vacuum")[0][0] == 0:  # a file from before there was pruning
                 self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 self._db.execute("VACUUM")
             left = None

@@ -19,7 +19,7 @@ from typing import Any
 from lsh_systemd.errors import BadInput, LshError
 
 _MAGIC = b"SQLite format 3\0"
-_APPLICATION_ID = int.from_bytes(b"lsh1")  # from schema 4 on; 0 before
+_APPLICATION_ID = int.from_bytes(b"lsh1")  # 0 in files of early schemas
 _BUSY_SECONDS = 60.0
 # Of the files of a store; its own comes last, so that who dies while setting it aside leaves one that is found damaged.
 _ENDINGS = ("-wal", "-shm", "")
