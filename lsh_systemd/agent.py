@@ -73,17 +73,21 @@ class _Stuck:
 def _collect(scope: Scope) -> None:
     while True:
         try:
-            store = Store(ledger.path(scope))
-            try:
-                ledger.collector(scope, store, Jobs(scope)).collect()
-            finally:
-                store.close()
+            ledger.mended(ledger.path(scope), lambda: _collect_once(scope))
             _notify("STATUS=Collecting runs")
             return
         except LshError as error:
             print(f"{error.message}; trying again in {_RETRY_SECONDS:g} s", file=sys.stderr, flush=True)
             _notify(f"WATCHDOG=1\nSTATUS=Waiting: {error.message}")
             time.sleep(_RETRY_SECONDS)
+
+
+def _collect_once(scope: Scope) -> None:
+    store = Store(ledger.path(scope))
+    try:
+        ledger.collect(scope, store, Jobs(scope))
+    finally:
+        store.close()
 
 
 def _notify(message: str) -> None:

@@ -11,9 +11,24 @@ from lsh_systemd.text import visible
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """``output_bytes``: how much of each run's output the ledger keeps, half from its head, half from its tail."""
+    """``output_bytes``: how much of each run's output the ledger keeps, half from its head, half from its tail.
+
+    What ``lshctl prune`` leaves, 0 being no limit: ``keep_days`` of runs, at most ``keep_runs`` of each job (a run a
+    minute makes 525,600 in a year), and ``keep_output_days`` of what they wrote.
+    """
 
     output_bytes: int = 64 * 1024
+    keep_days: int = 365
+    keep_runs: int = 600_000
+    keep_output_days: int = 90
+
+
+_RANGES = {
+    "output_bytes": (1024, 2**30),
+    "keep_days": (0, 36_500),
+    "keep_runs": (0, 2**53),
+    "keep_output_days": (0, 36_500),
+}
 
 
 def path(scope: Scope) -> Path:
@@ -33,6 +48,7 @@ def load(scope: Scope) -> Config:
     for name, value in data.items():
         if name not in known:
             raise BadInput(f"{file}: {visible(name)} is not a setting", hint="the settings are " + ", ".join(known))
-        if type(value) is not known[name] or value < 1024:
-            raise BadInput(f"{file}: {name} must be a whole number of at least 1024")
+        least, most = _RANGES[name]
+        if type(value) is not known[name] or not least <= value <= most:
+            raise BadInput(f"{file}: {name} must be a whole number from {least} to {most}")
     return Config(**data)

@@ -18,14 +18,16 @@ REFRESH_TIMER = "lsh-refresh.timer"
 CATCH_UP = "lsh-catch-up.service"
 # Keeps the dispatcher running while runs wait for a cap.
 QUEUE = "lsh-queue.path"
-_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER)
+# Keeps the ledger from growing for ever, and looks daily whether it is sound.
+PRUNE_TIMER = "lsh-prune.timer"
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl, which no package has brought here.\n"
 
 
 def enable(manager: Manager) -> str:
-    """Have the agent and the refresh timer run, now and after a reboot; the ActiveState that the agent has reached."""
+    """Have the agent and our timers run, now and after a reboot; the ActiveState that the agent has reached."""
     folder = UnitDir(unit_dir(manager.scope))
     with folder.locked():
         _install(manager, folder, _FILES)
@@ -55,11 +57,10 @@ def provide(manager: Manager, names: Iterable[str]) -> None:
 
 
 def _install(manager: Manager, folder: UnitDir, names: tuple[str, ...]) -> None:
-    """Write the units unless a package has brought them."""
-    if any((path / names[0]).exists() for path in manager.unit_path):
-        return
-    folder.write({name: _text(name, manager.scope) for name in names})
-    if any(map(manager.is_loaded, names)):
+    """Write those of the units that neither a package nor an earlier call has brought."""
+    missing = [name for name in names if not any((path / name).exists() for path in manager.unit_path)]
+    folder.write({name: _text(name, manager.scope) for name in missing})
+    if any(map(manager.is_loaded, missing)):
         manager.reload()
 
 
@@ -78,7 +79,7 @@ def disable(manager: Manager) -> None:
 
 def _wanted(scope: Scope) -> dict[str, str]:
     """What starts at boot, and the target whose .wants folder says so."""
-    return {AGENT: _boot_target(scope), REFRESH_TIMER: "timers.target.wants"}
+    return {AGENT: _boot_target(scope)} | dict.fromkeys((REFRESH_TIMER, PRUNE_TIMER), "timers.target.wants")
 
 
 def _boot_target(scope: Scope) -> str:

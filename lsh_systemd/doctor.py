@@ -1,14 +1,16 @@
 """What usually goes wrong, looked for one by one; each finding with the command that mends it."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd import caps, config, daemons, follow, ledger, secrecy
+from lsh_systemd import caps, config, daemons, follow, ledger, secrecy, storefile
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.held import not_held
@@ -17,12 +19,14 @@ from lsh_systemd.jobs import Found
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
 from lsh_systemd.queue import Queue
 from lsh_systemd.refresh import stale
+from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
-from lsh_systemd.store import Store, StoreUnavailable
+from lsh_systemd.store import Store, StoreDamaged
 
 # The oldest systemd whose behaviour is tested.
 _OLDEST_SYSTEMD = 252
 _LOW_SPACE = 100 * 2**20
+_LATE_SECONDS = 60
 _NO_UNIT = "lsh-doctor-looks-whether-it-may.service"
 
 
@@ -161,6 +165,11 @@ class Doctor:
                 message=f"the agent is {state}: runs are collected only when lshctl looks at them",
                 fix=f"lshctl --{self.scope} agent enable",
             )  # fmt: skip
+        elif self.manager.get(daemons.PRUNE_TIMER, UNIT, "ActiveState") != "active":
+            yield Finding(
+                check="agent", level="warning", message=f"{daemons.PRUNE_TIMER} does not run: nothing is pruned",
+                fix=f"lshctl --{self.scope} agent enable",
+            )  # fmt: skip
 
     def _queue(self) -> Iterator[Finding]:
         waiting = Queue(self.scope).entries()
@@ -182,22 +191,55 @@ class Doctor:
         path = ledger.path(self.scope)
         if os.access(path.parent, os.X_OK) and not path.exists():
             return
-        try:
-            verdict = Store(path).check()
-        except StoreUnavailable as error:
-            verdict = error.message
-        if verdict != "ok":
+        yield from self._store_file(path)
+        for aside in storefile.asides(path):
+            was = "damaged" if ".corrupt-" in aside.name else "replaced by a backup"
             yield Finding(
-                check="store",
-                level="error",
-                message=f"{path}: {verdict}",
-                fix=f"free some space; where it is damaged: mv {path} {path}.damaged (the journal has the newest runs)",
-            )
+                check="store", level="warning", message=f"a ledger that was {was} is kept as {aside}",
+                fix=f"when nothing is missing: rm {aside}*",
+            )  # fmt: skip
         free = shutil.disk_usage(path.parent).free
         if free < _LOW_SPACE:
             yield Finding(
                 check="store", level="warning", message=f"only {free // 2**20} MiB are free for {path}",
                 fix=f"df -h {path.parent}",
+            )  # fmt: skip
+
+    def _store_file(self, path: Path) -> Iterator[Finding]:
+        try:
+            with contextlib.closing(Store(path)) as store:
+                verdict = store.check()
+                if verdict == "ok":
+                    yield from self._store_contents(store, path)
+                else:
+                    raise store.condemn(verdict)
+        except StoreDamaged as error:
+            yield Finding(
+                check="store", level="error", message=error.message,
+                fix=f"lshctl --{self.scope} prune --check keeps it aside and makes it anew from the journal",
+            )  # fmt: skip
+
+    def _store_contents(self, store: Store, path: Path) -> Iterator[Finding]:
+        """How large it is and how far it reaches; whether an agent that runs keeps up."""
+        count, newest = store.summary()
+        reach = "" if newest is None else f", the newest of {rfc3339(newest)}"
+        yield Finding(
+            check="store", level="ok", message=f"{count} runs in {storefile.size(path) / 2**20:.1f} MiB{reach}"
+        )
+        month = (time.time() - 30 * 86_400) * 1e6
+        for gap in store.gaps(round(month)):
+            yield Finding(
+                check="store", level="warning", message=gap.words(),
+                fix=f"lshctl --{self.scope} agent enable, or SystemMaxUse= in /etc/systemd/journald.conf",
+            )  # fmt: skip
+        journal = self.control.journal
+        unread = journal.events(store.cursor(), journal.boots(besides=store.boots()))
+        waiting = next((at for _, at, _ in unread), None)
+        late = 0 if waiting is None else time.time() - waiting / 1e6
+        if late > _LATE_SECONDS and self.manager.get(daemons.AGENT, UNIT, "ActiveState") == "active":
+            yield Finding(
+                check="store", level="warning", message=f"the agent has not collected what came {late:.0f} s ago",
+                fix=f"journalctl {'' if self.scope is Scope.SYSTEM else '--user '}-u {daemons.AGENT}",
             )  # fmt: skip
 
     def _clock(self) -> Iterator[Finding]:

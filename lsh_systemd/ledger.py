@@ -3,21 +3,27 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
-from lsh_systemd import config
+from lsh_systemd import config, retention, storefile
 from lsh_systemd.collector import Collector
 from lsh_systemd.elapses import triggers
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.scope import Scope, state_dir
-from lsh_systemd.store import Store
+from lsh_systemd.store import Store, StoreDamaged
+from lsh_systemd.text import escape_controls
 from lsh_systemd.trust import is_believed
 from lsh_systemd.unit import id_of_unit
 
 _TRIES = 3
+# Under this the store remembers the damaged file that it has taken the place of, until all is saved from that.
+_TO_SAVE = "to_save"
+T = TypeVar("T")
 
 
 def path(scope: Scope) -> Path:
@@ -55,17 +61,85 @@ def current(scope: Scope, jobs: Jobs) -> Store:
     Who may not write it (another user asking for the system's runs) gets one made from the journal, in memory: all
     that the journal still has.
     """
+    file = path(scope)
     try:
-        store = Store(path(scope))
+        return mended(file, lambda: _current(scope, jobs))
     except LshError:
-        if scope is Scope.USER or _is_writable(path(scope)):
+        if scope is Scope.USER or _is_writable(file):
             raise
         store = Store(None)
         collector(scope, store, jobs).collect()
         return store
+
+
+def _current(scope: Scope, jobs: Jobs) -> Store:
+    file = path(scope)
+
+    def mend(damage: StoreDamaged) -> None:
+        _replace(file, damage)
+        _current(scope, jobs).close()
+
+    store = Store(file, mend=mend)
     if not _collected_by_child(scope, jobs):
-        collector(scope, store, jobs).collect()  # and raise the child's error, if it was one
+        collect(scope, store, jobs)  # and raise the child's error, if it was one
     return store
+
+
+def collect(scope: Scope, store: Store, jobs: Jobs) -> None:
+    """Bring the store up to date with the journal, and save what a damaged one before it still has."""
+    collector(scope, store, jobs).collect()
+    if store.state(_TO_SAVE):
+        _save(scope, store, jobs)
+
+
+def checked(scope: Scope, jobs: Jobs, store: Store) -> Store:
+    """The store, once it has been looked through; a new one where that has found damage."""
+    verdict = store.check(full=True)
+    if verdict == "ok":
+        return store
+    store.close()
+    _replace(path(scope), store.condemn(verdict))
+    return current(scope, jobs)
+
+
+def mended(file: Path, action: Callable[[], T]) -> T:
+    """Do it; where it finds the store damaged, set that aside and do it again with a new one, made from the journal."""
+    try:
+        return action()
+    except StoreDamaged as damage:
+        _replace(file, damage)
+        return action()
+
+
+def _replace(file: Path, damage: StoreDamaged) -> None:
+    aside = storefile.set_aside(file, damage.inode)
+    if aside is None:
+        return  # another process has been quicker
+    store = Store(file)
+    with store.transaction():
+        store.set_state(_TO_SAVE, aside.name)
+    store.close()
+    _tell(f"{damage.message}. It is kept as {aside}; a new one is made from the journal.")
+
+
+def _save(scope: Scope, store: Store, jobs: Jobs) -> None:
+    """Take what can still be read of the damaged file, too, now that all that the journal has is there."""
+    saved = 0
+    with store.transaction():
+        name = store.state(_TO_SAVE)
+        if not name:
+            return  # another process has been quicker
+        aside = path(scope).with_name(name)
+        for table, columns in store.tables().items():
+            saved += sum(store.adopt(table, row) for row in storefile.rows(aside, table, columns))
+        store.set_state(_TO_SAVE, None)
+    retention.prune(store, jobs, retention.limits(config.load(scope)))  # the journal may reach farther than the ledger
+    count, _ = store.summary()
+    _tell(f"the new store has {count} runs, {saved} of them read from {aside}")
+
+
+def _tell(text: str) -> None:
+    print(f"lshctl: {escape_controls(text, keep='')}", file=sys.stderr, flush=True)
 
 
 def _collected_by_child(scope: Scope, jobs: Jobs) -> bool:
@@ -79,7 +153,7 @@ def _collected_by_child(scope: Scope, jobs: Jobs) -> bool:
         if child == 0:
             status = 1
             with contextlib.suppress(BaseException):
-                collector(scope, Store(path(scope)), jobs).collect()
+                collect(scope, Store(path(scope)), jobs)
                 status = 0
             os._exit(status)
         _, ended = os.waitpid(child, 0)

@@ -1,13 +1,17 @@
 """The ledger of runs in SQLite (WAL): one file a scope, written by the agent and by lshctl alike."""
 
 import contextlib
+import fcntl
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from lsh_systemd.errors import LshError
 from lsh_systemd.gap import Gap
+from lsh_systemd.rows import CODEC, COLUMNS, row_of, run_of, sound_run
 from lsh_systemd.run import Run
 
 # Each takes a store from the version before to its own: 1.sql makes a new one.
@@ -15,37 +19,75 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA_VERSION = len(list(_MIGRATIONS.glob("*.sql")))
 # How long a writer waits for another one. Collecting a large backlog holds the lock for some seconds.
 _BUSY_SECONDS = 60.0
-_COLUMNS = [field.name for field in fields(Run)]
-_NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
+_NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _UPSERT = (
-    f"INSERT INTO runs ({_NAMES}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS if name != "id")
+    f"INSERT INTO runs ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f'"{name}" = excluded."{name}"' for name in COLUMNS if name != "id")
 )
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# How much is given back to the file system at once, while others wait to write.
+_PAGES_AT_ONCE = 1000
+T = TypeVar("T")
 
 
 class StoreUnavailable(LshError):
     """The store cannot be opened, read or written; nothing was lost, the journal still has it."""
 
 
-class Store:
-    """Open the store, making it where it is not there. ``path`` None: in memory, gone with the process."""
+class StoreDamaged(StoreUnavailable):
+    """The file is not what SQLite wrote: it has to be set aside. ``inode``: which file that was; None: an empty one."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
+    def __init__(self, message: str, *, hint: str, inode: int | None) -> None:
+        super().__init__(message, hint=hint)
+        self.inode = inode
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What pruning has to know of a run: when it was (µs since 1970), whether it is the newest of its job or unit (not
+    of a unit for one run only), how many of its job are newer, and how many bytes its output takes."""
+
+    id: str
+    job: str
+    unit: str
+    at_usec: int
+    is_newest: int  # 0 or 1
+    newer: int
+    stored_bytes: int
+
+
+class Store:
+    """Open the store, making it where it is not there. ``path`` None: in memory, gone with the process.
+
+    ``mend`` is called where a read finds the file damaged; a new one has to be there when it returns, and is then read.
+    """
+
+    def __init__(self, path: Path | None, *, mend: Callable[[StoreDamaged], None] | None = None) -> None:
+        self.path, self._mend = path, mend
+        self._inode: int | None = None
+        self._open()
+
+    def _open(self) -> None:
         try:
-            if path:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._db = sqlite3.connect(path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
-            self._prepare()
+            if self.path:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            with _in_place(self.path) as is_left_empty:
+                if is_left_empty:
+                    raise self._damaged(f"the store {self.path} is empty")
+                self._db = sqlite3.connect(self.path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
+                self._inode = self.path.stat().st_ino if self.path else None
+                self._prepare()
         except (OSError, sqlite3.Error) as error:
             raise self._unavailable("open", error) from None
 
     def _prepare(self) -> None:
         if self.path:
             self.path.chmod(0o640)  # output of jobs is not for everybody
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file: what is pruned can be given back
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # what was collected survives a power cut
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise LshError(
                 f"the store {self.path} was written by a newer lsh-systemd (schema {version})", hint="upgrade this one"
@@ -80,26 +122,40 @@ class Store:
             raise
 
     def _unavailable(self, verb: str, error: Exception) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"cannot {verb} the store {self.path}: {error}",
-            hint="nothing is lost while the journal has it; lshctl doctor",
-        )
+        text = f"cannot {verb} the store {self.path}: {error}"
+        if _is_damage(error):
+            return self._damaged(text)
+        return StoreUnavailable(text, hint="nothing is lost while the journal has it; lshctl doctor")
+
+    def _damaged(self, text: str) -> StoreDamaged:
+        return StoreDamaged(text, hint="lshctl prune --check makes it anew", inode=self._inode)
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:  # SQLite itself rolls back on a full disk
-            self._db.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # in a damaged file even this may fail
+                self._db.execute("ROLLBACK")
 
     def put(self, runs: Iterable[Run]) -> None:
         """Write the runs; one of the same id is replaced."""
-        self._db.executemany(_UPSERT, ([getattr(run, name) for name in _COLUMNS] for run in runs))
+        self._db.executemany(_UPSERT, map(row_of, runs))
 
     def cursor(self) -> str | None:
         """The journal cursor up to which everything is in the store."""
-        row = self._db.execute("SELECT value FROM state WHERE key = 'cursor'").fetchone()
-        return row[0] if row else None
+        return self.state("cursor")
 
     def set_cursor(self, cursor: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO state (key, value) VALUES ('cursor', ?)", (cursor,))
+        self.set_state("cursor", cursor)
+
+    def state(self, key: str) -> str | None:
+        """What was noted under this key."""
+        rows = self._read("SELECT value FROM state WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def set_state(self, key: str, value: str | None) -> None:
+        """Note it, within a transaction; None forgets it."""
+        self._db.execute("DELETE FROM state WHERE key = ?", (key,))
+        if value is not None:
+            self._db.execute("INSERT INTO state (key, value) VALUES (?, ?)", (key, value))
 
     def boots(self) -> set[str]:
         """The boots whose journal has been begun to be read."""
@@ -130,7 +186,7 @@ class Store:
         return self._select("WHERE result IS NULL", ())
 
     def knows(self, unit: str) -> bool:
-        return self._db.execute("SELECT 1 FROM runs WHERE unit = ? LIMIT 1", (unit,)).fetchone() is not None
+        return bool(self._read("SELECT 1 FROM runs WHERE unit = ? LIMIT 1", (unit,)))
 
     def runs(
         self, *, job: str | None = None, since_usec: int | None = None, limit: int = 0, output: bool = True
@@ -156,20 +212,136 @@ class Store:
         with self.transaction():
             self._db.execute("UPDATE runs SET job = ? WHERE job = ?", (new, old))
 
-    def check(self) -> str:
-        """SQLite's own word on the file: "ok", or what is wrong."""
+    def summary(self) -> tuple[int, int | None]:
+        """How many runs there are, and when the newest began (µs since 1970)."""
+        count, newest = self._read("SELECT count(*), max(started_usec) FROM runs")[0]
+        return count, newest
+
+    def beyond(self, *, before_usec: int, keep: int, output_before_usec: int, job: str | None) -> list[Ended]:
+        """The ended runs (of a job) that began before a time, or of whose job so many are newer; and those with output
+        that began before another time."""
+        rows = self._read(
+            "SELECT id, job, unit, at, newest, newer, bytes FROM ("
+            " SELECT id, job, unit, result, coalesce(started_usec, ended_usec, 0) AS at, length(output) AS bytes,"
+            " row_number() OVER of_job = 1 OR (row_number() OVER of_unit = 1 AND unit NOT LIKE '%@%') AS newest,"
+            " row_number() OVER of_job - 1 AS newer FROM runs WHERE job = coalesce(?, job)"
+            " WINDOW of_unit AS (PARTITION BY unit ORDER BY started_usec DESC),"
+            " of_job AS (PARTITION BY job ORDER BY started_usec DESC)"
+            ") WHERE result IS NOT NULL AND (at < ? OR newer >= ? OR (at < ? AND bytes))",
+            (job, before_usec, keep, output_before_usec),
+        )
+        return [Ended(*row) for row in rows]
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Remove these runs, within a transaction."""
+        self._db.executemany("DELETE FROM runs WHERE id = ?", ((each,) for each in ids))
+
+    def drop_output(self, ids: Iterable[str]) -> None:
+        """Remove these runs' output, within a transaction."""
+        self._db.executemany(f"UPDATE runs SET output = x'', {CODEC} = NULL WHERE id = ?", ((each,) for each in ids))
+
+    def shrink(self) -> None:
+        """Give what removed rows have left free back to the file system, a bit at a time."""
         try:
-            return str(self._db.execute("PRAGMA quick_check(1)").fetchone()[0])
+            if self._read("PRAGMA auto_vacuum")[0][0] == 0:  # a file from before there was pruning
+                self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                self._db.execute("VACUUM")
+            left = None
+            while left != (left := self._read("PRAGMA freelist_count")[0][0]):
+                # Not execute(), which sees no columns in its rows and stops after the first page.
+                self._db.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
-            return str(error)
+            raise self._unavailable("write to", error) from None
+
+    def tables(self) -> dict[str, list[str]]:
+        """The names of the tables whose rows are numbered (so not ``state``), and of their columns."""
+        named = "SELECT name FROM pragma_table_list WHERE type = 'table' AND NOT wr AND name NOT LIKE 'sqlite_%'"
+        return {
+            name: [column for (column,) in self._read("SELECT name FROM pragma_table_info(?)", (name,))]
+            for (name,) in self._read(named)
+        }
+
+    def adopt(self, table: str, row: Mapping[str, Any]) -> bool:
+        """Take in a row of a damaged store, within a transaction; whether it is one that was missing.
+
+        Of a run that the journal tells of as well, the row has more, unless the two contradict each other.
+        """
+        with contextlib.suppress(sqlite3.IntegrityError, OverflowError):  # the row itself is damaged
+            if table != "runs":
+                names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * len(row))
+                insert = f'INSERT OR IGNORE INTO "{table}" ({names}) VALUES ({marks})'
+                return self._db.execute(insert, [*row.values()]).rowcount > 0
+            if run := sound_run(row):
+                known = self.run(run.id)
+                ours = [(each.unit, each.boot_id, each.result) for each in known]
+                if ours in ([], [(run.unit, run.boot_id, run.result)]):
+                    self.put([run])
+                    return not known
+        return False
+
+    def check(self, *, full: bool = False) -> str:
+        """SQLite's own word on the file: "ok", or what is wrong. ``full``: whether the indexes agree, too."""
+        try:
+            return str(self._db.execute(f"PRAGMA {'integrity' if full else 'quick'}_check(1)").fetchone()[0])
+        except sqlite3.Error as error:
+            if _is_damage(error):
+                return str(error)
+            raise self._unavailable("read", error) from None
+
+    def condemn(self, verdict: str) -> StoreDamaged:
+        """The error for a file that a check has found damaged."""
+        return self._damaged(f"the store {self.path} is damaged: {verdict}")
 
     def close(self) -> None:
         self._db.close()
 
     def _select(self, clause: str, values: tuple[object, ...], *, output: bool = True) -> list[Run]:
-        names = _NAMES if output else _NAMES.replace('"output",', "x'' AS \"output\",")
+        names = _NAMES if output else _NAMES.replace('"output"', "x''").replace(f'"{CODEC}"', "NULL")
+        query = f"SELECT {names} FROM runs {clause}"
+        return self._shaped(query, values, lambda row: run_of(dict(zip(COLUMNS, row, strict=True))))
+
+    def _read(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        return self._shaped(query, values, tuple)
+
+    def _shaped(self, query: str, values: tuple[object, ...], shape: Callable[[tuple[Any, ...]], T]) -> list[T]:
         try:
-            rows = self._db.execute(f"SELECT {names} FROM runs {clause}", values).fetchall()
-        except sqlite3.Error as error:
-            raise self._unavailable("read", error) from None
-        return [Run(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+            return [shape(row) for row in self._db.execute(query, values)]
+        except (sqlite3.Error, ValueError) as error:
+            problem = self._unavailable("read", error)
+        if not isinstance(problem, StoreDamaged) or self._mend is None or self._db.in_transaction:
+            raise problem
+        mend, self._mend = self._mend, None  # once: where a new file is damaged again, mending is no help
+        self._db.close()
+        mend(problem)
+        self._open()
+        return self._shaped(query, values, shape)
+
+
+def _is_damage(error: Exception) -> bool:
+    if isinstance(error, ValueError):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)  # None: Python's own error
+    return "decode to UTF-8" in str(error) if code is None else code & 0xFF in _DAMAGE
+
+
+@contextlib.contextmanager
+def _in_place(path: Path | None) -> Iterator[bool]:
+    """While a file and its -wal are being opened, nobody may put others in their place (see ``storefile``).
+
+    Gives whether the file is empty, as a power cut may leave it, and not just being made by another process.
+    """
+    if path is None:
+        yield False
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        empty = _is_empty(path)
+        fcntl.flock(folder, fcntl.LOCK_EX if empty else fcntl.LOCK_SH)
+        yield empty and _is_empty(path)
+    finally:
+        os.close(folder)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.exists() and not path.stat().st_size

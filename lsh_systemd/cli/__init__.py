@@ -36,6 +36,9 @@ _COMMANDS = {
     "limits": "queue",
     "explain": "explain",
     "graph": "graph",
+    "prune": "keeping",
+    "backup": "keeping",
+    "restore": "keeping",
     "doctor": "doctor",
     "agent": "agent",
 }
@@ -68,6 +71,9 @@ _SUMMARIES = {
     "limits": "Show or set how many jobs may run at once.",
     "explain": "Explain a cron expression: in words, as OnCalendar, and its next instants.",
     "graph": "Show which jobs follow which.",
+    "prune": "Remove old runs from the ledger.",
+    "backup": "Copy the ledger into a file.",
+    "restore": "Make a backup the ledger.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
 }

@@ -19,7 +19,7 @@ _PAGE = 20
 since_option = click.option("--since", metavar="TIME", help="Only runs that began then or later: 'yesterday', '-2h'.")
 
 
-def _known_job(app: App, name: str) -> str:
+def known_job(app: App, name: str) -> str:
     """The id of a job that there is, or that there was and left runs."""
     found = app.jobs.find(name)
     if found:
@@ -48,7 +48,7 @@ def runs_command(
     app: App, name: str | None, limit: int | None, run_id: str | None, since: str | None, as_json: bool
 ) -> None:
     """Show the runs that have been, the newest first."""
-    job = _known_job(app, name) if name is not None else None
+    job = known_job(app, name) if name is not None else None
     since_usec = _since_usec(since)
     if run_id is not None:
         _show_run(_one_run(app, run_id), as_json)
@@ -118,7 +118,7 @@ def report_command(app: App, name: str | None, since: str | None, as_json: bool)
     """Sum up the runs of a job, or of each: rate of success, durations, CPU and memory."""
     from lsh_systemd import stats
 
-    job = _known_job(app, name) if name is not None else None
+    job = known_job(app, name) if name is not None else None
     by_job: dict[str, list[Run]] = {job: []} if job else {each.id: [] for each in app.jobs.all()}
     for run in app.store.runs(job=job, since_usec=_since_usec(since), output=False):
         by_job.setdefault(run.job, []).append(run)
@@ -161,7 +161,7 @@ def logs_command(
     """Show what a job wrote, through journalctl; with what systemd said of it."""
     if run_id is not None:
         run_id = _one_run(app, run_id).id
-    arguments = _journalctl(app, _known_job(app, name), run_id)
+    arguments = _journalctl(app, known_job(app, name), run_id)
     arguments += ["--output", "json" if as_json else "short-iso"]
     arguments += ["--follow"] if follow else []
     arguments += ["--lines", str(lines)] if lines is not None else []

@@ -1,13 +1,15 @@
 """The ledger's file."""
 
+import random
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from lsh_systemd import store as store_module
 from lsh_systemd.errors import LshError
 from lsh_systemd.run import Run
-from lsh_systemd.store import SCHEMA_VERSION, Store, StoreUnavailable
+from lsh_systemd.store import SCHEMA_VERSION, Store
 
 
 def run(number: int, job: str = "x", **fields: object) -> Run:
@@ -77,10 +79,51 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "lsh.db")
 
 
-def test_a_file_that_is_no_database_is_an_error_not_a_crash(tmp_path: Path) -> None:
-    (tmp_path / "lsh.db").write_bytes(b"not a database, and long enough to be read as one" * 100)
-    with pytest.raises(StoreUnavailable):
-        Store(tmp_path / "lsh.db")
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_store_of_every_earlier_version_is_carried_on(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "lsh.db"
+    with sqlite3.connect(path) as db:
+        for number in range(1, version + 1):
+            db.executescript((Path(store_module.__file__).parent / f"migrations/{number}.sql").read_text())
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute(
+            'INSERT INTO runs (id, job, unit, host, boot_id, "trigger", attempt, output, output_bytes) '
+            "VALUES (?, 'x', 'lsh-x.service', 'h', 'b', 'timer', 1, x'6869', 2)",
+            (f"{2:032x}",),
+        )
+        db.execute("INSERT INTO state VALUES ('cursor', 'here')")
+    db.close()
+    old = Run(
+        id=f"{2:032x}",
+        job="x",
+        unit="lsh-x.service",
+        host="h",
+        boot_id="b",
+        trigger="timer",
+        output=b"hi",
+        output_bytes=2,
+    )
+    new = run(5, due_usec=4, output=b"long " * 1000, triggered_by="bob", metrics='{"a": 1}')
+    opened = Store(path)
+    with opened.transaction():
+        opened.put([new])
+    assert (opened.runs(), opened.cursor(), opened.check(full=True)) == ([new, old], "here", "ok")
+    opened.shrink()
+    assert Store(path).runs() == [new, old]
+
+
+@pytest.mark.parametrize("size", [0, 1, 128, 129, 5000, 65536])
+def test_output_is_compressed_where_that_pays(tmp_path: Path, size: int) -> None:
+    noise = random.Random(size).randbytes(size)
+    text = (b"the same line again\n" * 4000)[:size]
+    store = Store(tmp_path / "lsh.db")
+    with store.transaction():
+        store.put([run(1, output=noise, output_bytes=size), run(2, output=text, output_bytes=size)])
+    assert [each.output for each in store.runs()] == [text, noise]
+    with sqlite3.connect(tmp_path / "lsh.db") as db:
+        kept = db.execute("SELECT output_codec, length(output) FROM runs ORDER BY started_usec").fetchall()
+    assert kept[0] == (None, size)
+    assert (kept[1] == (None, size)) if size <= 128 else (kept[1][0] == "zlib" and kept[1][1] < size / 2)
 
 
 def test_the_ledger_is_not_for_everybody(tmp_path: Path) -> None:
