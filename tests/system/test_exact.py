@@ -70,9 +70,9 @@ class Truth:
             silent += run["output"] == ""
             assert run["output"] in (f"{run_id}\n", "")
             before, after = float(began) - seconds(run["started_at"]), seconds(run["ended_at"]) - float(ended)
-            assert before > -0.015, (before, after)  # a file's time is as coarse as the kernel's tick
-            assert after > -0.015, (before, after)
-            late += before > within or after > within
+            # (systemd says that it starts a run when it has done so: the run may be quicker)
+            assert min(before, after) > -within
+            late += max(before, after) > within
         # systemd itself may come late on a busy machine; that must not be the rule
         assert late <= len(runs) / 2
         assert silent <= lost_output
