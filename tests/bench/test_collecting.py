@@ -96,6 +96,24 @@ def test_a_backlog(new_machine: Callable[..., Machine], suite: str, tmp_path: Pa
     print(f"  collect / journalctl --output=json          {ratio:6.2f}   ({collecting:.1f} s / {printing:.1f} s)")
 
 
+SAFE = """
+import sqlite3, subprocess, statistics, time
+taken = []
+for _ in range(10):
+    time.sleep(2)
+    before = time.time_ns() // 1000
+    subprocess.run(["systemctl", "start", "lsh-job.service"], check=True)
+    while True:
+        db = sqlite3.connect("file:/var/lib/lsh/lsh.db?mode=ro", uri=True)
+        row = db.execute("SELECT ended_usec FROM runs WHERE started_usec > ? AND result = 'success'", (before - 50_000,))
+        if (found := row.fetchone()):
+            break
+        time.sleep(0.01)
+    taken.append(time.time() - found[0] / 1e6)
+print(statistics.median(taken), max(taken))
+"""
+
+
 def test_the_agent_at_rest(new_machine: Callable[..., Machine], suite: str) -> None:
     machine = new_machine(suite)
     machine.run("lshctl", "add", "job", "--schedule", "0 3 * * *", "--", "true")
@@ -114,3 +132,5 @@ def test_the_agent_at_rest(new_machine: Callable[..., Machine], suite: str) -> N
     print(f"\nsystemd {machine.systemd_version}, the agent at rest")
     print(f"  wake-ups in 20 s                            {status('voluntary_ctxt_switches') - before:6d}")
     print(f"  memory of its own                           {status('RssAnon') / 1024:6.1f} MiB")
+    median, worst = machine.run("python3", "-c", SAFE, timeout=120).stdout.split()
+    print(f"  from a run's end to its being on disk       {float(median):6.2f} s, at worst {float(worst):.2f} s")
