@@ -1,9 +1,11 @@
 """The journal's entries, folded into runs. Pure; what each entry tells is described in ``run``."""
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from lsh_systemd import said
 from lsh_systemd.run import (
     FAILURE_RESULT,
     FINISHED,
@@ -76,6 +78,7 @@ class Fold:
         if not complete and run is not before:
             return  # a start that systemd itself has told of, or none
         trigger, trigger_usec = self._trigger(entry, run)
+        told = said.parse(entry.get("LSH_SAID", ""))
         run = replace(
             run,
             started_usec=run.started_usec or _started(entry),
@@ -86,6 +89,9 @@ class Fold:
             io_read_bytes=_number(entry.get("LSH_IO_READ")),
             io_write_bytes=_number(entry.get("LSH_IO_WRITTEN")),
             pid=_number(entry.get("_PID")),
+            message=told.message,
+            metrics=json.dumps(dict(told.metrics)),
+            progress=told.progress,
         )
         if complete:
             run = _exited(run, entry.get("LSH_EXIT_CODE", ""), entry.get("LSH_EXIT_STATUS", ""))

@@ -5,8 +5,9 @@ What tells of a run, the most trusted first:
 1. The record that ``libexec/record`` leaves when a run ends (MESSAGE_ID ``RECORD``), with the fields LSH_SCOPE,
    LSH_UNIT, LSH_INVOCATION_ID, LSH_RESULT (systemd's $SERVICE_RESULT), LSH_EXIT_CODE (exited, killed, dumped),
    LSH_EXIT_STATUS (a number or a signal's name), LSH_STARTED (seconds since 1970), LSH_TRIGGER_UNIT,
-   LSH_TRIGGER_USEC, LSH_CPU_USEC, LSH_MEMORY_PEAK, LSH_IO_READ, LSH_IO_WRITTEN (bytes) and LSH_PID. A field whose
-   value is not known is empty.
+   LSH_TRIGGER_USEC, LSH_CPU_USEC, LSH_MEMORY_PEAK, LSH_IO_READ, LSH_IO_WRITTEN (bytes), LSH_PID and LSH_SAID,
+   what the run said of itself: the lines of ``said``, with U+001E for a newline. A field whose value is not known is
+   empty.
    Where it does not come from root (a job of the machine with --run-as), only its measurements count.
 2. The mark that ``lshctl start`` leaves (MESSAGE_ID ``MARK``): LSH_SCOPE, LSH_UNIT, LSH_INVOCATION_ID, LSH_TRIGGER
    and, of a catch-up run, LSH_DUE: the scheduled time that it makes up for, in µs since 1970; of a retry, LSH_ATTEMPT
@@ -23,6 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from lsh_systemd.said import progress_json
 
 RECORD = "9e64b68f3c514f9c89ec19a513dc5268"
 MARK = "4b1f6c0a3c0e4d0f9f3c5f0d7d2b8e61"
@@ -75,6 +78,7 @@ class Run:
     triggered_by: str | None = None
     message: str | None = None
     metrics: str = "{}"  # a JSON object: name → number
+    progress: str | None = None  # as "40/100"
 
     @property
     def running(self) -> bool:
@@ -108,6 +112,7 @@ class Run:
             "io_write_bytes": self.io_write_bytes,
             "message": self.message,
             "metrics": json.loads(self.metrics),
+            "progress": progress_json(self.progress, self.message),
             "output": self.output.decode("utf-8", "replace"),
             "output_bytes": self.output_bytes,
         }

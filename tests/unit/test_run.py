@@ -97,6 +97,7 @@ def test_a_record_alone_makes_a_whole_run() -> None:
         "io_write_bytes": None,
         "message": None,
         "metrics": {},
+        "progress": None,
         "output": "",
         "output_bytes": 0,
     }
