@@ -47,7 +47,7 @@ class Collector:
         self.settling = False
 
     def collect(self) -> int:
-        """Collect all that is in the journal now, records of this very moment included; the number of runs changed."""
+        """Collect all that is in the journal now, records of this very moment included; the number of changes."""
         total = 0
         while True:
             changed = self.step()
@@ -59,7 +59,7 @@ class Collector:
                 return total
 
     def step(self) -> int:
-        """One batch: fold what is new, read its runs' output, and store both with the cursor. The runs changed."""
+        """One batch: fold what is new, read its runs' output, and store both with the cursor. What was changed."""
         try:
             return self._step()
         except _Unsettled:
@@ -78,11 +78,12 @@ class Collector:
             cursor, at_end = self._feed(fold)
             changed = self._with_output(self._with_trigger(list(fold.changed.values())))
             self._store.put(changed)
+            self._store.put_changes(fold.changes.values())
             if cursor is not None:
                 self._store.set_cursor(cursor)
             if at_end:
                 changed += self._bury_the_lost()
-        return len(changed)
+        return len(changed) + len(fold.changes)
 
     def _feed(self, fold: Fold) -> tuple[str | None, bool]:
         """Feed a batch; the cursor of its last entry, and whether the journal has no more."""

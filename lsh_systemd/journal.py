@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,21 @@ class Journal:
                 LSH_UNIT=unit,
                 LSH_INVOCATION_ID=run_id,
                 LSH_TRIGGER=cause.trigger,
+                **({} if cause.by is None else {"LSH_BY": cause.by}),
                 **({} if cause.due_usec is None else {"LSH_DUE": str(cause.due_usec)}),
                 **({"LSH_ATTEMPT": str(cause.attempt), "LSH_FIRST": cause.first_id} if cause.first_id else {}),
             )
+
+    def tell(self, fields: Mapping[str, str]) -> None:
+        """Leave an entry with these fields, none longer than a line, MESSAGE among them.
+
+        Not from this process: journald would add its command line, which may hold what is secret (--env).
+        """
+        import subprocess
+
+        entry = "".join(f"{name}={' '.join(value.splitlines())}\n" for name, value in fields.items())
+        with contextlib.suppress(OSError):  # no logger, or no journald: what it tells of is done all the same
+            subprocess.run(["logger", "--journald"], input=entry.encode("utf-8", "replace"), capture_output=True)
 
     def has_open_stream(self, run: Run) -> bool | None:
         """Whether journald is still reading what the ended run wrote; None where that cannot be told (no root).

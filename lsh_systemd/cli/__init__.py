@@ -39,6 +39,7 @@ _COMMANDS = {
     "progress": "say",
     "explain": "explain",
     "graph": "graph",
+    "audit": "audit",
     "doctor": "doctor",
     "agent": "agent",
 }
@@ -74,6 +75,7 @@ _SUMMARIES = {
     "progress": "Tell how far the run has come that this is called in.",
     "explain": "Explain a cron expression: in words, as OnCalendar, and its next instants.",
     "graph": "Show which jobs follow which.",
+    "audit": "Show who changed which job when and how, the newest first.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
 }

@@ -17,9 +17,9 @@ MAX_LINES = 400
 # never from its own. A package (cli, api) counts as one module.
 FLOORS = {
     0: "__init__ errors",
-    1: "bounds calendar_text credentials cron cronjobs crontab danger dated describe drawing fold hints hooks instants "
-    "job jobfile queueing retry run said sandbox schedule scope shellwords span spec stats surprises text timetable "
-    "unit zones",
+    1: "audit bounds calendar_text credentials cron cronjobs crontab danger dated describe drawing fold hints hooks "
+    "instants job jobfile queueing retry run said sandbox schedule scope shellwords span spec stats surprises text "
+    "timetable unit zones",
     2: "analyze caps config crontabs ics journal manager notify probe queue remote sayings scripts shellcheck stamps "
     "store unitdir vault",
     3: "catchup checks collector control crowd daemons dispatch doctor elapses follow held importer jobs ledger limits "
