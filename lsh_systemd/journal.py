@@ -116,22 +116,20 @@ class Journal:
 
     def mark(self, run_id: str, unit: str, cause: Cause) -> None:
         """Note in the journal what started the run, and for which scheduled time: systemd does not tell."""
-        from systemd import journal
-
-        with contextlib.suppress(OSError):  # no journald: then the run goes on without
-            journal.send(
-                f"run started: {cause.trigger}",
-                MESSAGE_ID=MARK,
-                PRIORITY="7",
-                SYSLOG_IDENTIFIER=unit.removesuffix(".service"),
-                LSH_SCOPE=str(self.scope),
-                LSH_UNIT=unit,
-                LSH_INVOCATION_ID=run_id,
-                LSH_TRIGGER=cause.trigger,
-                **({} if cause.by is None else {"LSH_BY": cause.by}),
-                **({} if cause.due_usec is None else {"LSH_DUE": str(cause.due_usec)}),
-                **({"LSH_ATTEMPT": str(cause.attempt), "LSH_FIRST": cause.first_id} if cause.first_id else {}),
-            )
+        told = {
+            "MESSAGE": f"run started: {cause.trigger}",
+            "MESSAGE_ID": MARK,
+            "PRIORITY": "7",
+            "SYSLOG_IDENTIFIER": unit.removesuffix(".service"),
+            "LSH_SCOPE": str(self.scope),
+            "LSH_UNIT": unit,
+            "LSH_INVOCATION_ID": run_id,
+            "LSH_TRIGGER": cause.trigger,
+            "LSH_BY": cause.by,
+            "LSH_DUE": None if cause.due_usec is None else str(cause.due_usec),
+        }
+        retry = {"LSH_ATTEMPT": str(cause.attempt), "LSH_FIRST": cause.first_id} if cause.first_id else {}
+        self.tell({name: value for name, value in (told | retry).items() if value is not None})
 
     def tell(self, fields: Mapping[str, str]) -> None:
         """Leave an entry with these fields, none longer than a line, MESSAGE among them.

@@ -158,8 +158,8 @@ def test_collected_twice_it_is_told_once_and_without_a_journal_it_is_done(machin
     assert changes(lsh) == before
     machine.run("sh", "-c", "rm -f /var/lib/lsh/lsh.db*")
     assert changes(lsh) == before
-    gone = "mount -t tmpfs none /run/systemd/journal && lshctl enable " + job
-    machine.run("unshare", "--mount", "sh", "-c", gone)
+    gone = "--property=TemporaryFileSystem=/run/systemd/journal"
+    machine.run("systemd-run", "--quiet", "--wait", gone, "--", "lshctl", "enable", job)
     assert lsh.json("show", job)["enabled"]
     assert changes(lsh) == before
     lsh.clean()
