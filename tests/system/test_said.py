@@ -81,7 +81,7 @@ HOSTILE = {
     "no newline at all": "head -c 10000000 /dev/zero >$F",
     "thousands of names": 'seq -f "n%.0f=1" 5000 >$F; echo last=1 >>$F',
     "controls and fields": (
-        "printf 'last=1\\nMESSAGE_ID=x\\nLSH_RESULT=success\\n\\0\\033[2Jx=1\\nmessage=\\033[2J$(id)`id`\\n' >$F"
+        "printf 'last=1\\nMESSAGE_ID=x\\nLSH_RESULT=success\\n\\0\\377\\n\\033[2Jx=1\\nmessage=\\033[2J$(id)\\n' >$F"
     ),
     "a link": "ln -s /etc/passwd $F",
     "a pipe": "mkfifo $F",
