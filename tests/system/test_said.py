@@ -24,8 +24,8 @@ def test_every_kind_of_run_may_say_something(lsh: Lsh) -> None:
     """In a sandbox or not, as another user or not; each attempt for itself; nothing is left behind."""
     kinds = [(), ("--sandbox", "standard"), ("--sandbox", "strict", "--network", "none")]
     if lsh.scope == "system":
-        lsh.machine.add_user("carol")
-        kinds += [("--run-as", "carol"), ("--dynamic-user",), ("--run-as", "carol", "--sandbox", "strict")]
+        lsh.machine.add_user("bob")
+        kinds += [("--run-as", "bob"), ("--dynamic-user",), ("--run-as", "bob", "--sandbox", "strict")]
     progress = {"done": 40, "total": 100, "fraction": 0.4, "message": "copying"}
     for options in kinds:
         job = lsh.add(*options, "--", SAYS)
