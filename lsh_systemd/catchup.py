@@ -108,8 +108,9 @@ def _delay(job: Job) -> timedelta:
     return job.catch_up_spread * (number / 2**32)
 
 
-def run(control: Control, waiting: Sequence[Backlog]) -> None:
-    """Start each job for each of its times, one after the other, and wait for the last one's end."""
+def run(control: Control, waiting: Sequence[Backlog], *, by: str | None = None) -> None:
+    """Start each job for each of its times, one after the other, and wait for the last one's end. ``by``: the person
+    who asked for it."""
     began = time.monotonic()
     queues = {each.found.id: deque(each.due) for each in waiting}
     open_ones = list(waiting)
@@ -120,7 +121,7 @@ def run(control: Control, waiting: Sequence[Backlog]) -> None:
                 if Queue(control.scope).of(each.found.id) is None and control.forget_due(each.found):
                     control.stamps.renew(each.found.timer, each.until_usec)
                     open_ones.remove(each)
-            elif time.monotonic() - began >= each.delay.total_seconds() and not _next(control, each.found, queue):
+            elif time.monotonic() - began >= each.delay.total_seconds() and not _next(control, each.found, queue, by):
                 open_ones.remove(each)
         if open_ones:
             time.sleep(_PAUSE_SECONDS)
@@ -135,7 +136,7 @@ def resume_retries(control: Control) -> None:
         subprocess.run(["/bin/sh", str(daemons.script("retry")), control.scope, job_id, "fire"], check=False)
 
 
-def _next(control: Control, found: Found, queue: deque[int]) -> bool:
+def _next(control: Control, found: Found, queue: deque[int], by: str | None) -> bool:
     """Start the job for the first time of its queue, unless it runs; False where it is not to go on."""
     try:
         now = control.jobs.find(found.id)
@@ -145,9 +146,9 @@ def _next(control: Control, found: Found, queue: deque[int]) -> bool:
         if not control.forget_due(found):
             return True
         if not control.is_capped(now.valid_job):
-            control.start(found, Cause(TRIGGER, due_usec=queue.popleft()))
+            control.start(found, Cause(TRIGGER, due_usec=queue.popleft(), by=by))
         elif Queue(control.scope).of(found.id) is None:
-            rank, fields = now.valid_job.queue_rank, {"due": str(queue.popleft())}
+            rank, fields = now.valid_job.queue_rank, {"due": str(queue.popleft()), **({"by": by} if by else {})}
             Queue(control.scope).add(found.id, rank=rank, trigger=TRIGGER, fields=fields)
     except LshError as error:
         print(f"{found.id}: {error.message}", file=sys.stderr)

@@ -55,7 +55,7 @@ class Collector:
         self.settling = False
 
     def collect(self) -> int:
-        """Collect all that is in the journal now, records of this very moment included; the number of runs changed."""
+        """Collect all that is in the journal now, records of this very moment included; the number of changes."""
         total = 0
         while True:
             changed = self.step()
@@ -93,12 +93,13 @@ class Collector:
             batch = self._feed(fold, entries)
             changed = self._with_output(self._with_trigger(list(fold.changed.values())), batch)
             self._store.put(changed)
+            self._store.put_changes(fold.changes.values())
             if batch.cursor is not None:
                 self._store.set_cursor(batch.cursor)
             self._store.add_boots(batch.boots)
             if batch.is_last:
                 changed += self._bury_the_lost()
-        return len(changed)
+        return len(changed) + len(fold.changes)
 
     def _feed(self, fold: Fold, most: int) -> "_Batch":
         """Feed so many entries at most."""

@@ -1,12 +1,14 @@
 """The verbs that change jobs: each either done as a whole or taken back."""
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 
-from lsh_systemd import analyze, caps, daemons, follow, hooks, limits, probe, sandbox, secrecy, unit
+from lsh_systemd import analyze, audit, caps, daemons, follow, hooks, limits, probe, sandbox, secrecy, unit
+from lsh_systemd.audit import Actor
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
@@ -32,9 +34,17 @@ class JobExists(BadInput):
 class Control(Runs):
     """What lshctl and the API do to the jobs of one scope."""
 
-    def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal) -> None:
-        super().__init__(scope, manager=manager, jobs=jobs, journal=journal)
+    def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal, actor: Actor) -> None:
+        super().__init__(scope, manager=manager, jobs=jobs, journal=journal, actor=actor)
         self.stamps = Stamps(scope)
+
+    def note(self, verb: str, job: str, changed: audit.Difference, *, before: str | None = None) -> None:
+        """Leave in the journal who has done what: see ``audit``. The verbs here do so themselves."""
+        self.journal.tell(
+            audit.fields(
+                self.actor, verb, job, changed, scope=str(self.scope), change_id=secrets.token_hex(16), before=before
+            )
+        )
 
     def render(self, job: Job, *, once: bool = False) -> dict[str, str]:
         """The unit files that the job would get. Raises BadInput for what systemd or this machine would not take."""
@@ -69,10 +79,19 @@ class Control(Runs):
         """Whether the job may have to wait in the queue."""
         return bool(caps.load(self.scope).of(job, ""))
 
-    def add(self, job: Job, *, enabled: bool = True, transient: bool = False, once: bool = False) -> int | None:
+    def add(
+        self,
+        job: Job,
+        *,
+        enabled: bool = True,
+        transient: bool = False,
+        once: bool = False,
+        verb: str | None = "add",
+    ) -> int | None:
         """Make the job's units and start its timer; the next elapse as systemd tells it (µs since 1970).
 
-        Raises JobExists; on any other failure all is as it was before.
+        Raises JobExists; on any other failure all is as it was before. ``verb`` is what is noted of it in the journal;
+        None leaves that to the caller.
         """
         self.check_new(job, transient=transient)
         files = self.render(job, once=once)
@@ -92,6 +111,10 @@ class Control(Runs):
                 follow.provide(self.manager, folder, self.jobs, job.after)
                 if enabled:
                     self._activate(folder, job)
+        if verb and not once:
+            more = {} if enabled else {"enabled": (None, False)}
+            more |= {"transient": (None, True)} if transient else {}
+            self.note(verb, job.id, audit.difference(None, job) | more)
         return self.next_elapse(job.timer) if enabled and job.has_timer else None
 
     def check_new(self, job: Job, *, transient: bool) -> None:
@@ -113,8 +136,8 @@ class Control(Runs):
         if before is None or job.secrets != before.secrets:
             secrecy.check(job, self.scope, self.manager)
 
-    def update(self, found: Found, job: Job, *, force: bool = False) -> int | None:
-        """Give the job a new definition under the same id; the next elapse.
+    def update(self, found: Found, job: Job, *, force: bool = False, verb: str | None = "set") -> int | None:
+        """Give the job a new definition under the same id; the next elapse. ``verb`` as in ``add``.
 
         Where its files were edited by hand, that needs ``force``: the edit would be lost.
         """
@@ -129,6 +152,8 @@ class Control(Runs):
             if files != found.files:
                 self._swap(found, job, files)
                 follow.provide(self.manager, found.dir, self.jobs, {*job.after, *found.valid_job.after})
+                if verb:
+                    self.note(verb, job.id, audit.difference(found.job, job))
         return self.next_elapse(job.timer) if job.has_timer else None
 
     def rename(self, found: Found, name: str) -> Found:
@@ -136,7 +161,7 @@ class Control(Runs):
         old = found.valid_job
         job = replace(old, name=name)
         if job.id == found.id:
-            self.update(found, job)
+            self.update(found, job, verb="rename")
             return self.jobs.get(name)
         if self.is_running(found):
             raise LshError(f"{found.id} is running", hint=f"wait, or lshctl stop {found.id}")
@@ -160,8 +185,9 @@ class Control(Runs):
                 if was_active:
                     self._start_activators(job)
             self._take_away(found)
+        self.note("rename", job.id, audit.difference(old, job), before=found.id)
         for other in others:
-            self.update(other, hooks.renamed(other.valid_job, found.id, job.id))
+            self.update(other, hooks.renamed(other.valid_job, found.id, job.id), verb="rename")
         follow.provide(self.manager, found.dir, self.jobs, old.after)
         return self.jobs.get(name)
 
@@ -170,8 +196,9 @@ class Control(Runs):
         self._check_free(job)
         follow.check(self.jobs, job, old=found)
 
-    def remove(self, found: Found) -> None:
-        """End the job's schedule and delete its unit files. A run in progress goes on to its end."""
+    def remove(self, found: Found, *, verb: str | None = "remove") -> None:
+        """End the job's schedule and delete its unit files. A run in progress goes on to its end. ``verb`` as in
+        ``add``."""
         with found.dir.locked():
             # A reload would take the end of a run in progress from it, and so its record.
             reload = not self.is_running(found)
@@ -185,6 +212,8 @@ class Control(Runs):
             names = [found.service, *found.activators]
             if reload and not self.manager.wait_forgotten(names, seconds=_FORGET_SECONDS):
                 self.manager.reload()
+        if verb and not unit.is_once(found.pair.service):
+            self.note(verb, found.id, audit.difference(found.job, None))
 
     def enable(self, found: Found) -> int | None:
         """Let the schedule count, now and after a reboot; the next elapse. What was missed meanwhile stays missed."""
@@ -196,6 +225,7 @@ class Control(Runs):
             if not found.pair.enabled:
                 follow.begin_anew(self.scope, job)
             self._activate(found.dir, job)
+        self.note("enable", found.id, {"enabled": (found.pair.enabled, True)})
         return self.next_elapse(found.timer) if job.has_timer else None
 
     def disable(self, found: Found) -> None:
@@ -205,6 +235,7 @@ class Control(Runs):
                 found.dir.disable(name)
             self._stop(found.activators)
         self.cancel_retry(found)
+        self.note("disable", found.id, {"enabled": (found.pair.enabled, False)})
 
     def next_elapse(self, timer: str) -> int | None:
         return self.manager.next_elapses([timer])[0]

@@ -151,7 +151,13 @@ class Dispatcher:
         waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
         trigger = "queue" if waited and entry.trigger not in ("retry", "catch-up") else entry.trigger
         attempt = _number(entry, "attempt")
-        cause = Cause(trigger, due_usec=_number(entry, "due"), attempt=attempt or 1, first_id=entry.fields.get("first"))
+        cause = Cause(
+            trigger,
+            due_usec=_number(entry, "due"),
+            attempt=attempt or 1,
+            first_id=entry.fields.get("first"),
+            by=entry.fields.get("by"),
+        )
         run_id = control.start(found, cause)
         if attempt:
             state = work_dir(control.scope) / "retry"

@@ -1,9 +1,12 @@
 """The journal's entries, folded into runs. Pure; what each entry tells is described in ``run``."""
 
+import json
 import re
 from collections.abc import Callable, Iterable
 
+from lsh_systemd import audit, said
 from lsh_systemd.run import (
+    CHANGED,
     FAILURE_RESULT,
     FINISHED,
     LAST_USEC,
@@ -48,12 +51,14 @@ class Fold:
         self._scope, self._uid, self._known, self._trusted = scope, uid, known, trusted
         self._look_up = last
         self._last: dict[str, Run | None] = {}
+        self._marks: dict[str, Entry] = {}  # of runs that nothing else has told of yet
         self.changed: dict[str, Run] = {}
         self.ended: str | None = None
+        self.changes: dict[str, audit.Change] = {}
 
     def feed(self, entries: Iterable[Entry]) -> None:
-        """Take the entries in; the runs that they began, ended or completed are then in ``changed``, by id, and the run
-        that the last of them ended in ``ended``."""
+        """Take the entries in; the runs that they began, ended or completed are then in ``changed``, by id, the run
+        that the last of them ended in ``ended``, and what was done to jobs in ``changes``."""
         for entry in entries:
             self.ended = None
             kind = entry.get("MESSAGE_ID")
@@ -61,6 +66,8 @@ class Fold:
                 self._record(entry)
             elif kind == MARK:
                 self._mark(entry)
+            elif kind == CHANGED:
+                self._change(entry)
             elif self._is_from_manager(entry):
                 self._manager_message(kind, entry)
 
@@ -74,10 +81,11 @@ class Fold:
         run = before if before and before.id == run_id else self._begun(unit, run_id, entry)
         if run.result not in (None, "lost"):  # "lost" was but a conclusion
             return
-        complete = self._scope is Scope.USER or entry.get("_UID") == "0"
+        complete = self._is_from_master(entry)
         if not complete and run is not before:
             return  # a start that systemd itself has told of, or none
         trigger, trigger_usec = self._trigger(entry, run)
+        told = said.parse(entry.get("LSH_SAID", ""))
         run = run.but(
             started_usec=run.started_usec or _started(entry),
             trigger=trigger,
@@ -87,6 +95,9 @@ class Fold:
             io_read_bytes=_number(entry.get("LSH_IO_READ")),
             io_write_bytes=_number(entry.get("LSH_IO_WRITTEN")),
             pid=_number(entry.get("_PID")),
+            message=told.message,
+            metrics=json.dumps(dict(told.metrics)),
+            progress=told.progress,
         )
         if complete:
             run = _exited(run, entry.get("LSH_EXIT_CODE", ""), entry.get("LSH_EXIT_STATUS", ""))
@@ -151,7 +162,8 @@ class Fold:
         if before and before.result is None:
             self._put(before.but(result="lost"))
         boot_id = entry.get("_BOOT_ID", "")
-        return Run(
+        mark = self._marks.pop(run_id, None)
+        run = Run(
             id=run_id,
             job=id_of_unit(unit),
             unit=unit,
@@ -160,6 +172,7 @@ class Fold:
             # The newest trigger that an earlier run of this boot has had, 0 for none; None where no such run is known.
             trigger_usec=(before.trigger_usec or 0) if before and before.boot_id == boot_id else None,
         )
+        return self._marked(run, mark) if mark and self._signed(mark) == unit else run
 
     def _end(self, run: Run, result: str, entry: Entry) -> None:
         ended, self.ended = _ended(entry), run.id
@@ -191,18 +204,30 @@ class Fold:
 
     def _mark(self, entry: Entry) -> None:
         """lshctl says what it has started. The mark follows the start; it may even follow the record of a short run."""
-        unit, trigger = self._signed(entry), entry.get("LSH_TRIGGER", "")
-        run = self._latest(unit) if unit else None
-        if run and run.id == entry.get("LSH_INVOCATION_ID") and trigger in _TRIGGERS:
-            first = entry.get("LSH_FIRST", "")
-            self._put(
-                run.but(
-                    trigger=trigger,
-                    due_usec=_number(entry.get("LSH_DUE")),
-                    attempt=_number(entry.get("LSH_ATTEMPT")) or 1,
-                    first_id=first if _INVOCATION_ID.fullmatch(first) else None,
-                )
-            )
+        unit, run_id = self._signed(entry), entry.get("LSH_INVOCATION_ID", "")
+        if not unit or entry.get("LSH_TRIGGER") not in _TRIGGERS:
+            return
+        run = self._latest(unit)
+        if run and run.id == run_id:
+            self._put(self._marked(run, entry))
+        else:  # of a unit for one run, which has taken its file away since, "starting" does not count
+            self._marks[run_id] = entry
+
+    def _marked(self, run: Run, entry: Entry) -> Run:
+        first = entry.get("LSH_FIRST", "")
+        return run.but(
+            trigger=entry.get("LSH_TRIGGER"),
+            due_usec=_number(entry.get("LSH_DUE")),
+            attempt=_number(entry.get("LSH_ATTEMPT")) or 1,
+            first_id=first if _INVOCATION_ID.fullmatch(first) else None,
+            triggered_by=audit.name_of(entry.get("LSH_BY", "")) if self._is_from_master(entry) else None,
+        )
+
+    def _change(self, entry: Entry) -> None:
+        if entry.get("LSH_SCOPE") == self._scope and self._is_from_master(entry):
+            change = audit.from_entry(entry, _when(entry) or 0)
+            if change:
+                self.changes[change.id] = change
 
     def _signed(self, entry: Entry) -> str | None:
         """The unit that an entry of ours is about; None where it is malformed or its sender is not to be believed."""
@@ -220,6 +245,10 @@ class Fold:
     def _put(self, run: Run) -> None:
         self._last[run.unit] = run
         self.changed[run.id] = run
+
+    def _is_from_master(self, entry: Entry) -> bool:
+        """Whether the sender is whom the scope belongs to: root, or the user."""
+        return entry.get("_UID") == ("0" if self._scope is Scope.SYSTEM else str(self._uid))
 
     def _is_from_manager(self, entry: Entry) -> bool:
         if self._scope is Scope.SYSTEM:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lsh_systemd import checks, crontab, crontabs
+from lsh_systemd import audit, checks, crontab, crontabs
 from lsh_systemd.control import Control
 from lsh_systemd.cronjobs import Account, base_name, free_name, job_from
 from lsh_systemd.crontab import Crontab, Entry, Form
@@ -96,12 +96,12 @@ class Importer:
         backups of the crontabs. Whatever fails, all is as it was before."""
         with contextlib.ExitStack() as undo:
             for step in plan.steps_to("add"):
-                self._control.add(step.job)
+                self._control.add(step.job, verb=None)
                 undo.callback(self._take_back, step.job, None)
             for step in plan.steps_to("differs"):
                 assert step.found
                 before = step.found.valid_job
-                self._control.update(step.found, step.job)
+                self._control.update(step.found, step.job, verb=None)
                 undo.callback(self._take_back, step.job, before)
             backups = []
             for source, text in _taken_over(plan) if take_over else []:
@@ -109,6 +109,9 @@ class Importer:
                 undo.callback(_restore, source, backup)
                 backups.append(backup)
             undo.pop_all()
+        for step in (*plan.steps_to("add"), *plan.steps_to("differs")):
+            old = step.found.job if step.found else None
+            self._control.note("import", step.job.id, audit.difference(old, step.job))
         return backups
 
     def _draft(self, source: Source, entry: Entry) -> Job:
@@ -180,9 +183,9 @@ class Importer:
         with contextlib.suppress(LshError):
             found = self._control.jobs.get(job.id)
             if before is None:
-                self._control.remove(found)
+                self._control.remove(found, verb=None)
             else:
-                self._control.update(found, before, force=True)
+                self._control.update(found, before, force=True, verb=None)
 
 
 def _key(job: Job) -> object:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -164,21 +164,31 @@ class Journal:
 
     def mark(self, run_id: str, unit: str, cause: Cause) -> None:
         """Note in the journal what started the run, and for which scheduled time: systemd does not tell."""
-        from systemd import journal
+        told = {
+            "MESSAGE": f"run started: {cause.trigger}",
+            "MESSAGE_ID": MARK,
+            "PRIORITY": "7",
+            "SYSLOG_IDENTIFIER": unit.removesuffix(".service"),
+            "LSH_SCOPE": str(self.scope),
+            "LSH_UNIT": unit,
+            "LSH_INVOCATION_ID": run_id,
+            "LSH_TRIGGER": cause.trigger,
+            "LSH_BY": cause.by,
+            "LSH_DUE": None if cause.due_usec is None else str(cause.due_usec),
+        }
+        retry = {"LSH_ATTEMPT": str(cause.attempt), "LSH_FIRST": cause.first_id} if cause.first_id else {}
+        self.tell({name: value for name, value in (told | retry).items() if value is not None})
 
-        with contextlib.suppress(OSError):  # no journald: then the run goes on without
-            journal.send(
-                f"run started: {cause.trigger}",
-                MESSAGE_ID=MARK,
-                PRIORITY="7",
-                SYSLOG_IDENTIFIER=unit.removesuffix(".service"),
-                LSH_SCOPE=str(self.scope),
-                LSH_UNIT=unit,
-                LSH_INVOCATION_ID=run_id,
-                LSH_TRIGGER=cause.trigger,
-                **({} if cause.due_usec is None else {"LSH_DUE": str(cause.due_usec)}),
-                **({"LSH_ATTEMPT": str(cause.attempt), "LSH_FIRST": cause.first_id} if cause.first_id else {}),
-            )
+    def tell(self, fields: Mapping[str, str]) -> None:
+        """Leave an entry with these fields, none longer than a line, MESSAGE among them.
+
+        Not from this process: journald would add its command line, which may hold what is secret (--env).
+        """
+        import subprocess
+
+        entry = "".join(f"{name}={' '.join(value.splitlines())}\n" for name, value in fields.items())
+        with contextlib.suppress(OSError):  # no logger, or no journald: what it tells of is done all the same
+            subprocess.run(["logger", "--journald"], input=entry.encode("utf-8", "replace"), capture_output=True)
 
     def has_open_stream(self, run: Run) -> bool | None:
         """Whether journald is still reading what the ended run wrote; None where that cannot be told (no root).

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lsh_systemd.collector import SETTLE_SECONDS, quiet_seconds
+from lsh_systemd.collector import LAG_SECONDS, SETTLE_SECONDS, quiet_seconds
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.fold import Fold
@@ -59,12 +59,17 @@ class RunOnce:
             known=lambda unit: unit == self._job.unit,
             trusted=lambda unit, uid: is_believed(self._control.scope, self._found, uid),
         )
-        newest, late = time.monotonic(), False
+        newest, late, gone = time.monotonic(), False, False
         for each in self._journal.follow(self._job.unit, self._cursor, pause=SETTLE_SECONDS):
             if each is None:
                 # The last lines may come in after the record: the run is over when it is and nothing follows.
-                quiet = quiet_seconds(self._journal, self._run, late=late) if self._run else SETTLE_SECONDS
-                if time.monotonic() - newest >= quiet and (self._run or not self._goes_on()):
+                if self._run:
+                    quiet = quiet_seconds(self._journal, self._run, late=late)
+                elif self._goes_on():
+                    continue
+                else:  # it may have ended since we looked: its record is still to be read
+                    newest, quiet, gone = newest if gone else time.monotonic(), LAG_SECONDS, True
+                if time.monotonic() - newest >= quiet:
                     return
                 continue
             newest, late = time.monotonic(), False

@@ -5,13 +5,14 @@ What tells of a run, the most trusted first:
 1. The record that ``libexec/record`` leaves when a run ends (MESSAGE_ID ``RECORD``), with the fields LSH_SCOPE,
    LSH_UNIT, LSH_INVOCATION_ID, LSH_RESULT (systemd's $SERVICE_RESULT), LSH_EXIT_CODE (exited, killed, dumped),
    LSH_EXIT_STATUS (a number or a signal's name), LSH_STARTED, LSH_ENDED (seconds since 1970), LSH_TRIGGER_UNIT,
-   LSH_TRIGGER_USEC, LSH_CPU_USEC, LSH_MEMORY_PEAK, LSH_IO_READ, LSH_IO_WRITTEN (bytes) and LSH_PID. A field whose
-   value is not known is empty.
+   LSH_TRIGGER_USEC, LSH_CPU_USEC, LSH_MEMORY_PEAK, LSH_IO_READ, LSH_IO_WRITTEN (bytes), LSH_PID and LSH_SAID,
+   what the run said of itself: the lines of ``said``, with U+001E for a newline. A field whose value is not known is
+   empty.
    Where it does not come from root (a job of the machine with --run-as), only its measurements count.
 2. The mark that ``lshctl start`` leaves (MESSAGE_ID ``MARK``): LSH_SCOPE, LSH_UNIT, LSH_INVOCATION_ID, LSH_TRIGGER
-   and, of a catch-up run, LSH_DUE: the scheduled time that it makes up for, in µs since 1970; of a retry, LSH_ATTEMPT
-   and LSH_FIRST, the id of the first attempt's run. A start that was due and not made leaves a record with LSH_RESULT
-   skipped and LSH_REASON.
+   and, of a start that a person asked for, LSH_BY; of a catch-up run, LSH_DUE: the scheduled time that it makes up
+   for, in µs since 1970; of a retry, LSH_ATTEMPT and LSH_FIRST, the id of the first attempt's run. A start that was due
+   and not made leaves a record with LSH_RESULT skipped and LSH_REASON.
 3. systemd's own messages (sd-messages.h): "starting" for a run that goes on or died with the machine; "failure
    result" and "finished", which follow the record: they tell the end where it could not be written (a missing
    EnvironmentFile=, no logger), and theirs is the last word on success or failure, as a job's variables can overlay
@@ -24,14 +25,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from lsh_systemd.said import progress_json
+
 RECORD = "9e64b68f3c514f9c89ec19a513dc5268"
 MARK = "4b1f6c0a3c0e4d0f9f3c5f0d7d2b8e61"
 STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
 FINISHED = "39f53479d3a045ac8e11786248231fbf"
 FAILURE_RESULT = "d9b373ed55a64feb8242e02dbe79a49c"
 PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
+# A change of a job: see ``audit``.
+CHANGED = "5cf0c3a1f3a74c5c9f1b6a8a4c1f2e77"
 # Those whose sender is told by its uid; all others come from the manager itself.
-OUR_MESSAGE_IDS = (RECORD, MARK)
+OUR_MESSAGE_IDS = (RECORD, MARK, CHANGED)
 MESSAGE_IDS = (*OUR_MESSAGE_IDS, STARTING, FINISHED, FAILURE_RESULT, PROCESS_EXIT)
 
 # A trigger that the environment cannot tell: the collector asks the timer's schedule.
@@ -75,6 +80,7 @@ class Run:
     triggered_by: str | None = None
     message: str | None = None
     metrics: str = "{}"  # a JSON object: name → number
+    progress: str | None = None  # as "40/100"
 
     @property
     def running(self) -> bool:
@@ -115,6 +121,7 @@ class Run:
             "io_write_bytes": self.io_write_bytes,
             "message": self.message,
             "metrics": json.loads(self.metrics),
+            "progress": progress_json(self.progress, self.message),
             "output": self.output.decode("utf-8", "replace"),
             "output_bytes": self.output_bytes,
         }
@@ -123,15 +130,13 @@ class Run:
 @dataclass(frozen=True)
 class Cause:
     """What starts a run; ``due_usec``: the scheduled time that it makes up for; of a retry, its attempt and the first
-    attempt's run."""
+    attempt's run; ``by``: the person who asked for it."""
 
     trigger: str = "manual"
     due_usec: int | None = None
     attempt: int = 1
     first_id: str | None = None
-
-
-BY_HAND = Cause()
+    by: str | None = None
 
 
 class Output:

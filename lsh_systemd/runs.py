@@ -3,12 +3,13 @@
 import contextlib
 import time
 
+from lsh_systemd.audit import Actor
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.manager import RUNNING_STATES, SERVICE, UNIT, Manager, ManagerError
 from lsh_systemd.queue import Queue
-from lsh_systemd.run import BY_HAND, Cause, rfc3339
+from lsh_systemd.run import Cause, rfc3339
 from lsh_systemd.scope import Scope, due_dir, work_dir
 from lsh_systemd.unit import instances
 
@@ -17,13 +18,14 @@ _START_SECONDS = 10.0
 
 
 class Runs:
-    """What lshctl and the API do to the runs of one scope."""
+    """What lshctl and the API do to the runs of one scope. ``actor``: on whose behalf."""
 
-    def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal) -> None:
-        self.scope, self.manager, self.jobs, self.journal = scope, manager, jobs, journal
+    def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal, actor: Actor) -> None:
+        self.scope, self.manager, self.jobs, self.journal, self.actor = scope, manager, jobs, journal, actor
 
-    def start(self, found: Found, cause: Cause = BY_HAND) -> str:
-        """Start the job now, without waiting for its end; the run's id. One that runs already is not started again."""
+    def start(self, found: Found, cause: Cause | None = None) -> str:
+        """Start the job now, without waiting for its end; the run's id. One that runs already is not started again.
+        Without a cause, it is the actor who wants it."""
         service = found.service
         self.manager.pin(service)
         before = self.invocation_id(service)
@@ -32,17 +34,17 @@ class Runs:
                 return before
             service, before = instances(found.id, time.time_ns() // 1000), ""
             self.manager.pin(service)
-        if cause.due_usec is not None and found.valid_job.catch_up == "all":
+        if cause and cause.due_usec is not None and found.valid_job.catch_up == "all":
             self._tell_due(found.id, cause.due_usec)
         self.manager.start(service)
-        return self._begun(service, before, cause)
+        return self._begun(service, before, cause or Cause(by=self.actor.name))
 
     def restart(self, found: Found) -> str:
         """End the run in progress, where there is one, and start the job; the new run's id."""
         self.manager.pin(found.service)
         before = self.invocation_id(found.service)
         self.manager.restart(found.service)
-        return self._begun(found.service, before, BY_HAND)
+        return self._begun(found.service, before, Cause(by=self.actor.name))
 
     def stop(self, found: Found) -> bool:
         """End the run in progress, or the wait for a retry; whether there was either. The schedule goes on."""

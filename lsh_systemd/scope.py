@@ -60,6 +60,11 @@ def due_dir(scope: Scope) -> Path:
     return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/due"
 
 
+def said_file(scope: Scope, unit: str) -> Path:
+    """Where a run of the unit says what it has to say of itself: %t/lsh/said/%n/metrics in the unit."""
+    return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/said" / unit / "metrics"
+
+
 def runtime_dir() -> Path:
     """The caller's $XDG_RUNTIME_DIR, or where systemd puts it."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")

@@ -11,6 +11,7 @@ from lsh_systemd.jobfile import to_plain
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import RUNNING_STATES, Manager, UnitState
 from lsh_systemd.run import Run, rfc3339
+from lsh_systemd.said import progress_json
 from lsh_systemd.span import format_span
 from lsh_systemd.stuck import going
 from lsh_systemd.unit import id_of_unit
@@ -43,6 +44,7 @@ class Status:
             "enabled": self.found.pair.enabled,
             "state": self.state,
             "next": rfc3339(self.next_usec),
+            "progress": progress_json(last.progress, last.message) if last and last.running else None,
             "last_run": {key: value for key, value in last.to_json().items() if key != "output"} if last else None,
             "transient": self.found.transient,
             "changed": self.found.changed,

@@ -5,10 +5,11 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lsh_systemd.audit import Change
 from lsh_systemd.errors import LshError
 from lsh_systemd.gap import Gap
 from lsh_systemd.rows import CODEC, COLUMNS, row_of, run_of, sound_run
@@ -28,6 +29,10 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # How much is given back to the file system at once, while others wait to write.
 _PAGES_AT_ONCE = 1000
 T = TypeVar("T")
+
+
+_CHANGE = [field.name for field in fields(Change)]
+_CHANGE_NAMES = ", ".join(f'"{name}"' for name in _CHANGE)
 
 
 class StoreUnavailable(LshError):
@@ -138,6 +143,34 @@ class Store:
     def put(self, runs: Iterable[Run]) -> None:
         """Write the runs; one of the same id is replaced."""
         self._db.executemany(_UPSERT, map(row_of, runs))
+
+    def put_changes(self, changes: Iterable[Change]) -> None:
+        """Write who changed what; one that is there stays as it is."""
+        insert = f"INSERT OR IGNORE INTO audit ({_CHANGE_NAMES}) VALUES ({', '.join('?' * len(_CHANGE))})"
+        self._db.executemany(insert, ([getattr(change, name) for name in _CHANGE] for change in changes))
+
+    def changes(self, *, job: str | None = None, since_usec: int | None = None, limit: int = 0) -> list[Change]:
+        """Changes, the newest first; of a job also those under the names that it had before. ``limit`` 0 is all."""
+        terms = ["at_usec >= ?"]
+        values: list[object] = [since_usec or 0]
+        try:
+            if job is not None:
+                names = self._names_of(job)
+                terms.append("(" + " OR ".join(["job = ? AND at_usec <= ?"] * len(names) + ['"before" = ?']) + ")")
+                values += [value for name in names for value in name] + [job]
+            clause = f"WHERE {' AND '.join(terms)} ORDER BY at_usec DESC, rowid DESC LIMIT ?"
+            rows = self._db.execute(f"SELECT {_CHANGE_NAMES} FROM audit {clause}", (*values, limit or -1)).fetchall()
+        except sqlite3.Error as error:
+            raise self._unavailable("read", error) from None
+        return [Change(**dict(zip(_CHANGE, row, strict=True))) for row in rows]
+
+    def _names_of(self, job: str) -> list[tuple[str, int]]:
+        """The job's id, and those that it had before, each with the time up to which it had it (µs since 1970)."""
+        names = [(job, 2**62)]
+        for name, until in names:  # which grows meanwhile, back in time
+            find = 'SELECT "before", at_usec FROM audit WHERE job = ? AND at_usec < ? AND "before" IS NOT NULL'
+            names += set(self._db.execute(find, (name, until)).fetchall()) - set(names)
+        return names
 
     def cursor(self) -> str | None:
         """The journal cursor up to which everything is in the store."""

@@ -14,10 +14,11 @@ MAX_PATH_BYTES = 4095
 _REORDERING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\u200e", "\u200f", "\u061c"}
 _NO_USER = 2**32 - 1  # as a uid, "none"
 _USER = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,30}\$?|[0-9]{1,10}")
-# What systemd tells a service and its recorder (systemd.exec(5)): overlaid, records would lie.
+# What systemd, or the unit, tells a service and its recorder (systemd.exec(5)): overlaid, records would lie.
 _SYSTEMDS_OWN = frozenset(
     "SERVICE_RESULT EXIT_CODE EXIT_STATUS INVOCATION_ID MAINPID MANAGERPID SYSTEMD_EXEC_PID JOURNAL_STREAM "
-    "NOTIFY_SOCKET WATCHDOG_PID WATCHDOG_USEC CREDENTIALS_DIRECTORY MONITOR_SERVICE_RESULT".split()
+    "NOTIFY_SOCKET WATCHDOG_PID WATCHDOG_USEC CREDENTIALS_DIRECTORY MONITOR_SERVICE_RESULT "
+    "LSH_METRICS".split()
 )
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

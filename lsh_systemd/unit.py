@@ -108,6 +108,7 @@ def render(
         user_flag="--user " if scope is Scope.USER else "",
         recorder=recorder,
         record_outside=outside,
+        runtime_hidden=scope is Scope.USER and namespaces and "/run/user" in sandbox.hidden(job),
         once=once,
         weights=bounds.priority_directives(job),
         x_retry=retry.section(job) if job.retries else "",

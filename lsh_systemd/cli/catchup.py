@@ -16,6 +16,7 @@ def catch_up_command(app: App, dry_run: bool) -> None:
     --catch-up once alone are systemd's.
     """
     from lsh_systemd import catchup
+    from lsh_systemd.trust import called_by_systemd
 
     waiting = list(catchup.backlogs(app.control, app.store))
     missed = [each for each in waiting if each.due]
@@ -27,4 +28,4 @@ def catch_up_command(app: App, dry_run: bool) -> None:
         click.echo("Nothing was missed.")
     if not dry_run:
         catchup.resume_retries(app.control)
-        catchup.run(app.control, waiting)
+        catchup.run(app.control, waiting, by=None if called_by_systemd() else app.actor.name)

@@ -61,7 +61,7 @@ def set_command(
         new["command"] = command_from(command, no_shell=bool(options["no_shell"]))
     if not new and not unset:
         raise BadInput("there is nothing to set", hint=f"lshctl set {found.id} --help")
-    _apply(app, found, from_plain(merge(plain, new)), force=force, dry_run=dry_run)
+    _apply(app, found, from_plain(merge(plain, new)), force=force, dry_run=dry_run, verb="set")
 
 
 @click.command("edit")
@@ -86,7 +86,7 @@ def edit_command(app: App, name: str, force: bool, dry_run: bool) -> None:
             job = from_plain(tomllib.loads(text))
             if job.id != found.id:
                 raise BadInput("edit keeps the name", hint=f"lshctl rename {found.id} {job.id}")
-            _apply(app, found, job, force=force, dry_run=dry_run)
+            _apply(app, found, job, force=force, dry_run=dry_run, verb="edit")
             return
         except (ValueError, RecursionError, BadInput) as error:  # tomllib's errors are ValueErrors
             problem = error.message if isinstance(error, LshError) else str(error)
@@ -103,7 +103,7 @@ def _in_editor(text: str) -> str | None:
     return edited
 
 
-def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> None:
+def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool, verb: str) -> None:
     if job.at and job.at != found.valid_job.at:
         app.control.check_time(job)
     job = checked(job, app.scope, before=found.job)
@@ -119,7 +119,7 @@ def _apply(app: App, found: Found, job: Job, *, force: bool, dry_run: bool) -> N
         click.echo("Nothing changed.")
         return
     app.collect()  # first: what the timer started is told by the schedule it had
-    next_usec = app.control.update(found, job, force=force)
+    next_usec = app.control.update(found, job, force=force, verb=verb)
     click.echo(f"Changed {found.id}.")
     warn_of_limits(app, job)
     enabled = app.jobs.get(found.id).pair.enabled

@@ -16,6 +16,7 @@ from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls
 
 if TYPE_CHECKING:
+    from lsh_systemd.audit import Actor
     from lsh_systemd.control import Control
     from lsh_systemd.job import Job
     from lsh_systemd.jobs import Jobs
@@ -48,7 +49,14 @@ class App:
         from lsh_systemd.control import Control
         from lsh_systemd.journal import Journal
 
-        return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope))
+        return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=self.actor)
+
+    @cached_property
+    def actor(self) -> "Actor":
+        """The person who calls lshctl."""
+        from lsh_systemd.trust import person
+
+        return person()
 
     @cached_property
     def store(self) -> "Store":

@@ -1,5 +1,6 @@
 """lshctl runs, report and logs."""
 
+import json
 import os
 import sys
 import time
@@ -8,10 +9,11 @@ from datetime import datetime
 import click
 
 from lsh_systemd.cli.common import App, job_argument, json_option, print_json, with_app
-from lsh_systemd.cli.table import duration, local_time, percent, print_table, size
+from lsh_systemd.cli.table import bar, duration, local_time, percent, print_table, size
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import PREFIX, job_id
 from lsh_systemd.run import Run
+from lsh_systemd.sayings import told
 from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls, visible
 
@@ -51,21 +53,21 @@ def runs_command(
     job = known_job(app, name) if name is not None else None
     since_usec = _since_usec(since)
     if run_id is not None:
-        _show_run(_one_run(app, run_id), as_json)
+        _show_run(told(app.scope, _one_run(app, run_id)), as_json)
         return
     count = _PAGE if limit is None else limit
-    runs = app.store.runs(job=job, since_usec=since_usec, limit=count, output=as_json)
+    runs = [told(app.scope, run) for run in app.store.runs(job=job, since_usec=since_usec, limit=count, output=as_json)]
     if as_json:
         print_json([run.to_json() for run in runs])
         return
     if not runs:
         click.echo("There are no runs yet.")
         return
-    print_table(
-        ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "CPU", "MEMORY", "ID"],
-        [_row(run) for run in runs],
-        state_column=3,
-    )
+    head = ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "CPU", "MEMORY", "ID"]
+    rows = [_row(run) for run in runs]
+    if any(said := [_said(run) for run in runs]):
+        head, rows = [*head, "SAID"], [[*row, text or "-"] for row, text in zip(rows, said, strict=True)]
+    print_table(head, rows, state_column=3)
 
 
 def _row(run: Run) -> list[str]:
@@ -85,6 +87,12 @@ def _row(run: Run) -> list[str]:
     ]
 
 
+def _said(run: Run) -> str:
+    """What the run says of itself, in a line: how far it is while it goes on, its message, its numbers."""
+    metrics = [f"{name}={number}" for name, number in json.loads(run.metrics).items()]
+    return "  ".join(filter(None, [bar(run.progress) if run.running else "", run.message, *metrics]))
+
+
 def _one_run(app: App, run_id: str) -> Run:
     if not run_id or not set(run_id) <= set("0123456789abcdef"):
         raise BadInput(f"{visible(run_id)} is not a run's id", hint="lshctl runs shows them")
@@ -100,11 +108,11 @@ def _show_run(run: Run, as_json: bool) -> None:
     if as_json:
         print_json(run.to_json())
         return
-    for key, value in run.to_json().items():
+    metrics = "  ".join(f"{name}={number}" for name, number in json.loads(run.metrics).items())
+    for key, value in (run.to_json() | {"metrics": metrics or None, "progress": bar(run.progress) or None}).items():
         if key != "output":
-            click.echo(
-                f"{click.style(f'{key:>18}', bold=True)}  {'-' if value is None else escape_controls(str(value))}"
-            )
+            shown = "-" if value is None else escape_controls(str(value), keep="")
+            click.echo(f"{click.style(f'{key:>18}', bold=True)}  {shown}")
     click.echo()
     click.echo(escape_controls(run.output.decode("utf-8", "backslashreplace")), nl=False)
 

@@ -8,9 +8,12 @@ from typing import Any
 import click
 
 from lsh_systemd.cli.common import App, job_argument, json_option, print_json, with_app
-from lsh_systemd.cli.table import duration, local_time, paint, print_table, relative
+from lsh_systemd.cli.table import bar, duration, local_time, paint, print_table, relative
 from lsh_systemd.errors import BadInput
 from lsh_systemd.jobs import Found
+from lsh_systemd.run import Run
+from lsh_systemd.said import fraction
+from lsh_systemd.sayings import told
 from lsh_systemd.status import Status, overview, schedule_text
 from lsh_systemd.text import escape_controls
 
@@ -18,7 +21,7 @@ from lsh_systemd.text import escape_controls
 def statuses(app: App, found: list[Found]) -> list[Status]:
     """The status of each job, with its last run where the caller may know it."""
     store = app.collect()
-    last_runs = store.last_runs() if store else {}
+    last_runs = {job: told(app.scope, run) for job, run in store.last_runs().items()} if store else {}
     return overview(found, manager=app.manager, last_runs=last_runs)
 
 
@@ -57,10 +60,14 @@ def _list_row(status: Status) -> list[str]:
         status.state,
         "at boot" if job and job.on_boot and status.state == "waiting" else local_time(status.next_usec),
         local_time(last.started_usec) if last else "-",
-        (last.result or "running") if last else "-",
+        (last.result or _running(last)) if last else "-",
         (schedule_text(job) or "-") if job else "-",
         job.command_line if job else "-",
     ]
+
+
+def _running(run: Run) -> str:
+    return f"running ({int(fraction(run.progress) * 100)}%)" if run.progress else "running"
 
 
 @click.command("show")
@@ -104,6 +111,10 @@ def _show_lines(status: Status, detail: dict[str, Any]) -> list[tuple[str, str]]
     if last:
         took = f", took {duration(last.duration_usec / 1e6)}" if last.duration_usec is not None else ""
         lines.append(("last run", f"{local_time(last.started_usec)}, {paint(last.result or 'running')}{took}"))
+        lines += [("progress", bar(last.progress))] if last.running and last.progress else []
+        lines += [("message", escape_controls(last.message, keep=""))] if last.message else []
+        numbers = "  ".join(f"{name}={number}" for name, number in json.loads(last.metrics).items())
+        lines += [("metrics", numbers)] if numbers else []
     for hint in detail["hints"]:
         lines.append(("stopped by", escape_controls(f"{hint['reason']}: {hint['fix']}", keep="")))
     for key, value in (detail["definition"] or {}).items():

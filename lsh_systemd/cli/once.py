@@ -25,6 +25,7 @@ _NOT_STARTED = {
     218: "its capabilities cannot be taken (218/CAPABILITIES)",
     226: "the sandbox cannot be set up; is a folder of it missing? (226/NAMESPACE)",
     228: "system calls cannot be restricted (228/SECCOMP)",
+    233: "the folder for what it says of itself cannot be made; is /run full? (233/RUNTIME_DIRECTORY)",
     243: "a secret cannot be read (243/CREDENTIALS)",
 }
 

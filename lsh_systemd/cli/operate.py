@@ -46,7 +46,7 @@ def _submit(app: App, found: Found, *, wait: bool, as_json: bool) -> None:
     before = app.control.invocation_id(found.service)
     app.manager.pin(found.service)
     queue = Queue(app.scope)
-    queue.add(found.id, rank=found.valid_job.queue_rank, trigger="manual")
+    queue.add(found.id, rank=found.valid_job.queue_rank, trigger="manual", fields={"by": app.actor.name})
     while wait and app.control.invocation_id(found.service) == before:
         if queue.of(found.id) is None:
             time.sleep(_PAUSE_SECONDS)

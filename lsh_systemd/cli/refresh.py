@@ -1,5 +1,7 @@
 """lshctl refresh."""
 
+from dataclasses import replace
+
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, with_app
@@ -13,7 +15,11 @@ from lsh_systemd.text import escape_controls
 def refresh_command(app: App, dry_run: bool) -> None:
     """Render schedules anew that a new time zone, new zone rules or a new year have made stale."""
     from lsh_systemd.refresh import stale
+    from lsh_systemd.trust import called_by_systemd
     from lsh_systemd.unit import describe_changes
+
+    if called_by_systemd():
+        app.actor = replace(app.actor, name="lsh-refresh")
 
     problems = count = 0
     for each in list(stale(app.control)):
@@ -26,7 +32,7 @@ def refresh_command(app: App, dry_run: bool) -> None:
         else:
             if count == 1:
                 app.collect()  # first: what the timers started is told by the schedules they had
-            app.control.update(each.found, each.found.valid_job)
+            app.control.update(each.found, each.found.valid_job, verb="refresh")
             click.echo(f"Refreshed {each.found.id}.")
     if not count:
         click.echo("All schedules are up to date.")

@@ -103,6 +103,7 @@ def remove_command(app: App, name: str, dry_run: bool) -> None:
         click.echo(f"Would remove {name}.")
         return
     secrecy.take_away(secrecy.vault(app.scope, app.manager), app.jobs, name)
+    app.control.note("secrets remove", "", {"secret": (name, None)})
     click.echo(f"Removed {name}.")
 
 
@@ -123,7 +124,9 @@ def _put(app: App, name: str, value: bytes, done: str, dry_run: bool) -> None:
         secrecy.check_fit(app.jobs, name, value)
         click.echo(f"Would store {name}.")
         return
+    before = name if kept.find(name) else None
     stored = secrecy.put(kept, app.jobs, name, value)
+    app.control.note("secrets rotate" if done == "Rotated" else "secrets set", "", {"secret": (before, name)})
     users = [found.id for found in secrecy.used_by(app.jobs, name)]
     click.echo(f"{done} {name}." + (f" The next runs of {', '.join(users)} see it." if users else ""))
     if not stored.encrypted:

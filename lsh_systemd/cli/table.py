@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 import click
 
+from lsh_systemd.said import fraction
 from lsh_systemd.text import escape_controls
 
+_BAR_CELLS = 10
 _COLOURS = {
     "success": "green",
     "running": "cyan",
@@ -94,6 +96,15 @@ def size(count: int | None) -> str:
             return f"{value:.3g}{unit}"
         value /= 1024
     return f"{value:.3g}T"
+
+
+def bar(progress: str | None) -> str:
+    """ "40/100" → "[████······] 40/100 (40%)"; empty for none."""
+    if progress is None:
+        return ""
+    part = fraction(progress)
+    full = int(part * _BAR_CELLS)
+    return f"[{'█' * full}{'·' * (_BAR_CELLS - full)}] {progress} ({int(part * 100)}%)"
 
 
 def percent(rate: float | None) -> str:

@@ -105,8 +105,8 @@ for _ in range(10):
     subprocess.run(["systemctl", "start", "lsh-job.service"], check=True)
     while True:
         db = sqlite3.connect("file:/var/lib/lsh/lsh.db?mode=ro", uri=True)
-        row = db.execute("SELECT ended_usec FROM runs WHERE started_usec > ? AND result = 'success'", (before - 50_000,))
-        if (found := row.fetchone()):
+        rows = db.execute("SELECT ended_usec FROM runs WHERE result != '' AND started_usec > ?", (before - 50_000,))
+        if (found := rows.fetchone()):
             break
         time.sleep(0.01)
     taken.append(time.time() - found[0] / 1e6)

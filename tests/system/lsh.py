@@ -91,6 +91,11 @@ class Lsh:
         lines = self.machine.run(*argv, *names, user=self.user).stdout.splitlines()
         return {name: json.loads(line)["data"] for name, line in zip(names, lines, strict=True)}
 
+    def metrics(self, job: str) -> str:
+        """The variable that every unit has beside the job's own."""
+        run = "/run" if self.scope == "system" else "/run/user/1000"
+        return f"LSH_METRICS={run}/lsh/said/lsh-{job}.service/metrics"
+
     def check_fresh(self) -> None:
         """No unit of this manager, whosever, wants a daemon-reload."""
 

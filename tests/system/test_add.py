@@ -118,7 +118,7 @@ def test_all_options_arrive_in_the_service(lsh: Lsh) -> None:
         "Type": "oneshot",
         "ExecStartPre": [],
         "ExecStartPost": [],
-        "Environment": ["A=1 2", "B=$A%n"],
+        "Environment": ["A=1 2", "B=$A%n", lsh.metrics(job)],
         "EnvironmentFiles": [[f"{folder}/one.env", False], [f"{folder}/two.env", False]],
         "WorkingDirectory": folder,
         "User": "",

@@ -57,6 +57,7 @@ def test_after_a_time_off(new_machine: NewMachine, suite: str, scope: str) -> No
     eventually(lambda: len(caught_up(lsh, every)) == len(hours), timeout=30)
     runs = caught_up(lsh, every)
     assert [(run["due_at"], run["output"]) for run in runs] == [(hour, f"for {hour}\n") for hour in hours]
+    assert {run["triggered_by"] for run in runs} == {None}
     for one, other in itertools.pairwise(runs):
         assert seconds(other["started_at"]) >= seconds(one["ended_at"])
     assert len(eventually(lambda: caught_up(lsh, once), timeout=20)) == 1
@@ -70,6 +71,11 @@ def test_after_a_time_off(new_machine: NewMachine, suite: str, scope: str) -> No
     lsh.machine.reboot()
     eventually(lambda: lsh.show("lsh-catch-up.service", "ActiveState") == {"ActiveState": "inactive"}, timeout=20)
     assert [len(lsh.runs(job)) for job in (every, once, spread, rests, none)] == [len(hours), 1, 1, 0, 0]
+    # Asked for by hand, the runs carry by whom.
+    asked = lsh.add(*HOURLY, "--catch-up", "all", "--", say)
+    set_back(lsh, asked, began)
+    lsh("catch-up")
+    assert None not in {run["triggered_by"] for run in eventually(lambda: caught_up(lsh, asked))}
 
 
 def test_a_machine_that_dies_in_the_middle_goes_on_where_it_was(new_machine: NewMachine) -> None:

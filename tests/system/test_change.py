@@ -67,10 +67,11 @@ def test_set_changes_the_service_and_unset_takes_it_back(lsh: Lsh) -> None:
     service = f"lsh-{job}.service"
     loaded = lsh.loaded(service, SERVICE, "Environment", "TimeoutStartUSec", "Nice", "ExecStart")
     assert loaded.pop("ExecStart")[0][1] == ["/bin/sh", "-c", "echo new"]
-    assert loaded == {"Environment": ["A=1", "B=3", "C=4"], "TimeoutStartUSec": 300_000_000, "Nice": 4}
+    environment = ["A=1", "B=3", "C=4", lsh.metrics(job)]
+    assert loaded == {"Environment": environment, "TimeoutStartUSec": 300_000_000, "Nice": 4}
     lsh("set", job, "--unset", "timeout", "--unset", "env.A", "--unset", "nice")
     loaded = lsh.loaded(service, SERVICE, "Environment", "TimeoutStartUSec", "Nice")
-    assert loaded == {"Environment": ["B=3", "C=4"], "TimeoutStartUSec": 2**64 - 1, "Nice": 0}
+    assert loaded == {"Environment": ["B=3", "C=4", lsh.metrics(job)], "TimeoutStartUSec": 2**64 - 1, "Nice": 0}
     assert lsh.run(job)["output"] == "new\n"
     lsh.check_fresh()
 

@@ -54,7 +54,8 @@ def test_set_and_edit_look_at_what_changes(lsh: Lsh) -> None:
     # A variable that is known makes it harmless, and its loss dangerous again.
     lsh("set", job, "--env", "NOWHERE=/tmp/nothing", "--", BAD)
     lsh.refused("set", job, "--unset", "env.NOWHERE")
-    assert lsh.loaded(f"lsh-{job}.service", SERVICE, "Environment") == {"Environment": ["NOWHERE=/tmp/nothing"]}
+    environment = ["NOWHERE=/tmp/nothing", lsh.metrics(job)]
+    assert lsh.loaded(f"lsh-{job}.service", SERVICE, "Environment") == {"Environment": environment}
 
 
 @pytest.mark.parametrize(("value", "allows"), [("1", True), ("true", True), ("0", False), ("", False)])

@@ -34,7 +34,7 @@ NONE = 2**64 - 1
 DECIDED = {
     SERVICE: (
         "ExecStart ExecStopPost ExecCondition Environment EnvironmentFiles WorkingDirectory User SyslogIdentifier "
-        "TimeoutStartUSec TimeoutStopUSec "
+        "TimeoutStartUSec TimeoutStopUSec RuntimeDirectory "
         "MemoryMax CPUQuotaPerSecUSec Nice CPUWeight IOWeight OOMScoreAdjust MemoryHigh MemorySwapMax "
         "TasksMax LimitFSIZE LimitNOFILE IOReadBandwidthMax IOWriteBandwidthMax DynamicUser PrivateNetwork "
         "ProtectSystem ProtectHome NoNewPrivileges ReadWritePaths BindPaths BindReadOnlyPaths LoadCredentialEncrypted"
@@ -45,7 +45,7 @@ DECIDED = {
 # Besides what follows from those: names, places and moments.
 DIFFERENT = {
     *DECIDED[SERVICE], *DECIDED[UNIT], "ExecStartEx", "ExecStopPostEx", "ExecConditionEx", "EffectiveMemoryMax",
-    "MemoryAvailable",
+    "MemoryAvailable", "RuntimeDirectorySymlink",
     "Id", "Names", "FragmentPath", "InvocationID", "TriggeredBy", "RequiresMountsFor", "WantsMountsFor",
     "TimeoutAbortUSec", "LimitFSIZESoft", "LimitNOFILESoft", "EffectiveMemoryHigh", "EffectiveTasksMax",
     "SetLoginEnvironment", "StateChangeTimestamp", "StateChangeTimestampMonotonic",
@@ -153,6 +153,7 @@ def asked(job: Job) -> dict[str, Any]:
     succeeded, failed = job.on_success or job.after, job.on_failure or job.after or job.retries
     due = [[f"/run/lsh/due/{job.id}", True]] if job.catch_up == "all" else []
     forget = [["/bin/rm", "-f", f"/run/lsh/due/{job.id}"]] if due and unit.record_outside(job, Scope.SYSTEM) else []
+    said = f"LSH_METRICS=/run/lsh/said/{job.unit}/metrics"
     weight = round(100 * 10 ** ((job.priority - 5) / 5)) if job.priority != 5 else NONE
     expected: dict[str, Any] = {
         "LoadState": "loaded",
@@ -162,7 +163,8 @@ def asked(job: Job) -> dict[str, Any]:
         "ExecCondition": condition,
         "OnSuccess": [f"lsh-succeeded@{job.id}.service"] if succeeded else [],
         "OnFailure": [f"lsh-failed@{job.id}.service"] if failed else [],
-        "Environment": [f"{name}={value}" for name, value in job.env.items()],
+        "Environment": [*(f"{name}={value}" for name, value in job.env.items()), said],
+        "RuntimeDirectory": [f"lsh/said/{job.unit}"],
         "EnvironmentFiles": [*([simple(path), False] for path in job.env_file), *due],
         "WorkingDirectory": job.working_dir or "",
         "User": job.run_as or "",

@@ -28,6 +28,8 @@ def test_a_change_of_the_zone_is_noticed(new_machine: Callable[..., Machine], su
     machine.run("timedatectl", "set-timezone", "Europe/Berlin")
     eventually(lambda: MADE_UP in machine.read(TIMER))
     eventually(lambda: loaded_lines(machine) == 2)
+    (told,) = machine.run("lshctl", "audit", "night", "--limit", "1", "--json").json()
+    assert (told["verb"], told["actor"]) == ("refresh", "lsh-refresh")
     findings = machine.run("lshctl", "doctor", "--json", check=False).json()
     assert [each["level"] for each in findings if each["check"] == "schedules"] == ["ok"]
 
@@ -49,6 +51,8 @@ def test_refresh_by_hand(new_machine: Callable[..., Machine], suite: str) -> Non
     assert MADE_UP in machine.read(TIMER)
     assert loaded_lines(machine) == 2
     assert machine.read("/etc/systemd/system/lsh-elsewhere.timer") == before
+    (told,) = machine.run("lshctl", "audit", "night", "--limit", "1", "--json").json()
+    assert told["verb"] == "refresh" and told["actor"] != "lsh-refresh"
     assert "up to date" in machine.run("lshctl", "refresh").stdout
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from lsh_systemd import audit
+from lsh_systemd.audit import Actor
 from lsh_systemd.fold import Fold
 from lsh_systemd.run import (
     FAILURE_RESULT,
@@ -98,6 +100,7 @@ def test_a_record_alone_makes_a_whole_run() -> None:
         "io_write_bytes": None,
         "message": None,
         "metrics": {},
+        "progress": None,
         "output": "",
         "output_bytes": 0,
     }
@@ -274,3 +277,43 @@ def test_longer_output_keeps_head_and_tail(lines: int) -> None:
 def test_times_keep_their_microseconds() -> None:
     assert rfc3339(1795329711402521) == "2026-11-22T06:41:51.402521Z"
     assert rfc3339(None) is None
+
+
+def mark(run_id: str, at: int, **fields: str) -> dict[str, str]:
+    return record(run_id, at) | {"MESSAGE_ID": MARK, "LSH_TRIGGER": "manual", "LSH_BY": "alice"} | fields
+
+
+def test_who_started_it_is_told_by_root_alone() -> None:
+    (run,) = fold(starting(FIRST, 5), mark(FIRST, 6))
+    assert run.triggered_by == "alice"
+    folding = Fold(Scope.SYSTEM, uid=0, last=lambda u: None, known=lambda u: True, trusted=lambda u, uid: True)
+    folding.feed([starting(FIRST, 5), mark(FIRST, 6, _UID="1000")])
+    assert folding.changed[FIRST].trigger == "manual" and folding.changed[FIRST].triggered_by is None
+
+
+def test_a_mark_waits_for_its_run() -> None:
+    """Of a unit for one run, whose file is gone, "starting" does not count: the mark comes before the record."""
+    (run,) = fold(starting(FIRST, 5), mark(FIRST, 6), record(FIRST, 7), known=False)
+    assert (run.result, run.triggered_by) == ("success", "alice")
+    (run,) = fold(mark(FIRST, 6, LSH_UNIT="lsh-other.service"), record(FIRST, 7))
+    assert run.triggered_by is None
+
+
+@pytest.mark.parametrize("control", ["\x1b[2J", "", "x" * 101])
+def test_nobody_has_such_a_name(control: str) -> None:
+    (run,) = fold(starting(FIRST, 5), mark(FIRST, 6, LSH_BY=control))
+    assert run.triggered_by is None
+
+
+def test_what_a_run_said_comes_with_its_record() -> None:
+    (run,) = fold(starting(FIRST, 5), record(FIRST, 6, LSH_SAID="a=1\x1ea=2\x1emessage=done\x1eprogress=1/2\x1e\ufffd"))
+    assert (run.metrics, run.message, run.progress) == ('{"a": 2}', "done", "1/2")
+    assert fold(starting(FIRST, 5), record(FIRST, 6, LSH_SAID="a=1", _UID="1000"))[0].metrics == "{}"
+
+
+@pytest.mark.parametrize(("scope", "uid", "counts"), [("system", "0", 1), ("system", "1000", 0), ("user", "0", 0)])
+def test_whose_change_counts(scope: str, uid: str, counts: int) -> None:
+    told = audit.fields(Actor(name="bob", uid=1), "set", "x", {}, scope=scope, change_id=FIRST)
+    folding = Fold(Scope.SYSTEM, uid=0, last=lambda u: None, known=lambda u: True, trusted=lambda u, uid: True)
+    folding.feed([told | {"_UID": uid, "_SOURCE_REALTIME_TIMESTAMP": "9"}] * 2)
+    assert [change.at_usec for change in folding.changes.values()] == [9] * counts

@@ -32,7 +32,8 @@ SERVICE = {
         "ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectHostname RestrictNamespaces "
         "RestrictRealtime RestrictAddressFamilies MemoryDenyWriteExecute SystemCallArchitectures SystemCallFilter "
         "KeyringMode RemoveIPC PrivateDevices ProtectClock ProtectProc CapabilityBoundingSet PrivateNetwork "
-        "PrivateUsers ReadWritePaths BindPaths BindReadOnlyPaths InaccessiblePaths".split()
+        "PrivateUsers ReadWritePaths BindPaths BindReadOnlyPaths InaccessiblePaths "
+        "RuntimeDirectory RuntimeDirectoryMode".split()
     ),
     "X-Retry": {"Delays", "On", "Not"},
     "X-Queue": {"Overlap", "Capped", "Rank"},
@@ -124,7 +125,7 @@ def test_no_value_adds_or_changes_a_directive(plain: dict[str, Any]) -> None:
             assert set(found[section]) <= keys
             assert len(once) == len(set(once))
         environment = found.get("Service", []).count("Environment")
-        assert environment == (len(job.env) if allowed is SERVICE else 2 if allowed is HOOK else 0)
+        assert environment == (len(job.env) + 1 if allowed is SERVICE else 2 if allowed is HOOK else 0)
         starts = found.get("Service", []).count("ExecStart")
         hooks = {".success@.service": job.on_success, ".failure@.service": job.on_failure}.get(ending)
         assert starts == (1 if allowed is SERVICE else len(hooks) if hooks else 0)
