@@ -2,11 +2,14 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from lsh_systemd.errors import LshError
+from lsh_systemd.failure import failure
+from lsh_systemd.rollup import COUNT_STALE, MANY_DAYS, REFRESH
 from lsh_systemd.run import Run
 
 # Each takes a store from the version before to its own: 1.sql makes a new one.
@@ -16,10 +19,19 @@ SCHEMA_VERSION = len(list(_MIGRATIONS.glob("*.sql")))
 _BUSY_SECONDS = 60.0
 _COLUMNS = [field.name for field in fields(Run)]
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
+_WRITTEN = [*_COLUMNS, "failure"]
 _UPSERT = (
-    f"INSERT INTO runs ({_NAMES}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS if name != "id")
+    f"INSERT INTO runs ({_NAMES}, failure) VALUES ({', '.join('?' * len(_WRITTEN))}) ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f'"{name}" = excluded."{name}"' for name in _WRITTEN if name != "id")
 )
+# The newest run of each job, found job after job: a GROUP BY would read all runs.
+_LAST_RUNS = """WHERE rowid IN (
+    WITH RECURSIVE names (job) AS (
+        SELECT min(job) FROM runs UNION ALL SELECT (SELECT min(job) FROM runs WHERE runs.job > names.job) FROM names
+        WHERE names.job IS NOT NULL
+    )
+    SELECT (SELECT rowid FROM runs WHERE runs.job = names.job ORDER BY started_usec DESC LIMIT 1) FROM names
+)"""
 
 
 class StoreUnavailable(LshError):
@@ -90,7 +102,9 @@ class Store:
 
     def put(self, runs: Iterable[Run]) -> None:
         """Write the runs; one of the same id is replaced."""
-        self._db.executemany(_UPSERT, ([getattr(run, name) for name in _COLUMNS] for run in runs))
+        self._db.executemany(_UPSERT, ([*(getattr(run, name) for name in _COLUMNS), failure(run)] for run in runs))
+        if self.query(COUNT_STALE)[0][0] > MANY_DAYS:
+            self._refresh()
 
     def cursor(self) -> str | None:
         """The journal cursor up to which everything is in the store."""
@@ -114,12 +128,32 @@ class Store:
         return self._db.execute("SELECT 1 FROM runs WHERE unit = ? LIMIT 1", (unit,)).fetchone() is not None
 
     def runs(
-        self, *, job: str | None = None, since_usec: int | None = None, limit: int = 0, output: bool = True
+        self,
+        *,
+        job: str | None = None,
+        since_usec: int | None = None,
+        until_usec: int | None = None,
+        result: str | None = None,
+        unsuccessful: bool = False,
+        limit: int = 0,
+        output: bool = True,
     ) -> list[Run]:
-        """Runs, the newest first; ``limit`` 0 is all of them."""
-        wanted = [("job = ?", job), ("started_usec >= ?", since_usec)]
+        """Runs that began in a time (``until_usec`` is not in it), the newest first; ``limit`` 0 is all of them.
+
+        ``unsuccessful``: only those that ended and neither succeeded nor were skipped.
+        """
+        wanted = [
+            ("job = ?", job),
+            ("started_usec >= ?", since_usec),
+            ("started_usec < ?", until_usec),
+            ("result = ?", result),
+            ("result <> ?", "skipped" if unsuccessful else None),
+        ]
         terms = [(term, value) for term, value in wanted if value is not None]
-        where = "WHERE " + " AND ".join(term for term, _ in terms) if terms else ""
+        conditions = [term for term, _ in terms]
+        if unsuccessful or result not in (None, "success"):
+            conditions.append("result <> 'success'")  # so that SQLite finds the index of these
+        where = "WHERE " + " AND ".join(conditions) if conditions else ""
         clause = f"{where} ORDER BY started_usec DESC, rowid DESC LIMIT ?"
         return self._select(clause, (*(value for _, value in terms), limit or -1), output=output)
 
@@ -129,13 +163,29 @@ class Store:
 
     def last_runs(self) -> dict[str, Run]:
         """The newest run of each job, without output."""
-        clause = "WHERE rowid IN (SELECT rowid FROM (SELECT rowid, max(started_usec) FROM runs GROUP BY job))"
-        return {run.job: run for run in self._select(clause, (), output=False)}
+        return {run.job: run for run in self._select(_LAST_RUNS, (), output=False)}
 
     def rename(self, old: str, new: str) -> None:
         """Let the history of a job go on under its new id."""
         with self.transaction():
             self._db.execute("UPDATE runs SET job = ? WHERE job = ?", (new, old))
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """The rows that a SELECT gives, for reports (see figures.py). Raises StoreUnavailable."""
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._unavailable("read", error) from None
+
+    def settle(self) -> None:
+        """Reckon anew the days that have changed, if they are many; a few cost a reader less than writing would."""
+        if self.query(COUNT_STALE)[0][0] > MANY_DAYS:
+            with self.transaction():
+                self._refresh()
+
+    def _refresh(self) -> None:
+        for statement in REFRESH:
+            self._db.execute(statement)
 
     def check(self) -> str:
         """SQLite's own word on the file: "ok", or what is wrong."""
@@ -149,8 +199,5 @@ class Store:
 
     def _select(self, clause: str, values: tuple[object, ...], *, output: bool = True) -> list[Run]:
         names = _NAMES if output else _NAMES.replace('"output",', "x'' AS \"output\",")
-        try:
-            rows = self._db.execute(f"SELECT {names} FROM runs {clause}", values).fetchall()
-        except sqlite3.Error as error:
-            raise self._unavailable("read", error) from None
+        rows = self.query(f"SELECT {names} FROM runs {clause}", values)
         return [Run(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]

@@ -1,0 +1,296 @@
+"""Figures of the ended runs, read from the store without reading the runs: days that are reckoned already, and indexes
+in which a percentile stands at its place."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+from lsh_systemd.rollup import DAY_USEC, FIGURES, STALE, reckoned
+
+Query = Callable[[str, Sequence[object]], list[Any]]
+_END = 2**62  # later than any run
+# Below this share of its runs, those of a job are sorted; from there on the index that is sorted already is read.
+_SHARE = 8
+
+
+@dataclass(frozen=True)
+class Period:
+    """From an instant until before another, in µs since 1970."""
+
+    since_usec: int = 0
+    until_usec: int = _END
+
+    @property
+    def length_usec(self) -> int:
+        return self.until_usec - self.since_usec
+
+    def edges(self) -> list[tuple[int, int]]:
+        """Those of its ends that are no whole days."""
+        first, last = -(-self.since_usec // DAY_USEC) * DAY_USEC, self.until_usec // DAY_USEC * DAY_USEC
+        if self.until_usec == _END:
+            last = _END
+        if first > last:
+            return [(self.since_usec, self.until_usec)]
+        return [(lo, hi) for lo, hi in ((self.since_usec, first), (last, self.until_usec)) if lo < hi]
+
+    def days(self) -> tuple[int, int]:
+        """The first whole day, and the one after the last."""
+        return -(-self.since_usec // DAY_USEC), self.until_usec // DAY_USEC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """What runs come to; see rollup.py for the words. Times and durations in µs, memory in bytes."""
+
+    runs: int = 0
+    successes: int = 0
+    skipped: int = 0
+    retries: int = 0
+    durations: int = 0
+    duration_sum: float = 0.0
+    duration_max: int | None = None
+    cpus: int = 0
+    cpu_sum: float = 0.0
+    memory_max: int | None = None
+    waits: int = 0
+    wait_sum: float = 0.0
+    wait_max: int | None = None
+    first_usec: int | None = None
+    last_usec: int | None = None
+    silence_usec: int | None = None
+
+    @property
+    def counted(self) -> int:
+        """Those that a rate of success is reckoned from."""
+        return self.runs - self.skipped
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Runs that ended alike: result, and what they last said, masked."""
+
+    job: str
+    result: str
+    message: str | None
+    runs: int
+    last_usec: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The values that the runs of a job have told under one name."""
+
+    name: str
+    values: int
+    sum: float
+    p95: float
+    newer_values: int
+    newer_sum: float
+
+
+@dataclass(frozen=True)
+class Half:
+    """The newer half of some runs: it began at ``middle_usec``; how many, how many succeeded, have a duration."""
+
+    middle_usec: int
+    runs: int
+    successes: int
+    durations: int
+
+
+# A day, and of its counted runs: how many, how many succeeded, have a duration.
+_Day = tuple[int, int, int, int]
+# Runs of one result: how many, how many have a duration, and the sum of these in µs.
+Outcome = tuple[int, int, float]
+_NAMES = [field.name for field in fields(Totals)]
+_SUMMED = [name for name in _NAMES if name not in ("first_usec", "last_usec", "silence_usec") and "max" not in name]
+_MAXIMA = [name for name in _NAMES if "max" in name]
+_COUNTED = "duration_usec IS NOT NULL AND result <> 'skipped'"
+_WITHIN = "started_usec >= ? AND started_usec < ?"
+
+
+class Figures:
+    """``query`` is the store's."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+
+    def jobs(self) -> list[str]:
+        """The jobs that have runs, by name."""
+        return [job for (job,) in self._query("SELECT DISTINCT job FROM days ORDER BY job", ())]
+
+    def totals(self, period: Period, job: str | None = None) -> dict[str, Totals]:
+        """What the runs of each job come to, or those of one; jobs without a run in that time are missing."""
+        pieces, values = self._pieces(period, job)
+        sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMMED)
+        maxima = ", ".join(f"max({name}) AS {name}" for name in _MAXIMA)
+        between = "first_usec - lag(last_usec) OVER (PARTITION BY job, first_usec IS NULL ORDER BY first_usec) AS gap"
+        rows = self._query(
+            f"SELECT job, {sums}, {maxima}, min(first_usec), max(last_usec), max(ifnull(max(silence_usec), max(gap)), "
+            f"ifnull(max(gap), max(silence_usec))) FROM (SELECT *, {between} FROM ({pieces})) GROUP BY job",
+            values,
+        )
+        names = [*_SUMMED, *_MAXIMA, "first_usec", "last_usec", "silence_usec"]
+        return {row[0]: _totals(dict(zip(names, row[1:], strict=True))) for row in rows}
+
+    def newer_halves(self, period: Period, job: str | None = None) -> dict[str | None, Half]:
+        """The newer half of the counted runs of each job, or of one, and, under None, of all of these together."""
+        pieces, values = self._pieces(period, job)
+        counts = "CAST(sum(runs - skipped) AS INTEGER), CAST(sum(successes) AS INTEGER), sum(durations)"
+        by_job: dict[str | None, list[_Day]] = defaultdict(list)
+        together: dict[int, _Day] = {}
+        for name, *row in self._query(
+            f"SELECT job, day, {counts} FROM ({pieces}) GROUP BY job, day HAVING sum(runs - skipped) > 0 ORDER BY day",
+            values,
+        ):
+            day, runs, successes, durations = row
+            by_job[name].append((day, runs, successes, durations))
+            _, *sums = together.get(day, (day, 0, 0, 0))
+            together[day] = (day, sums[0] + runs, sums[1] + successes, sums[2] + durations)
+        by_job[None] = list(together.values())
+        return {each: self._newer_half(period, each or job, days) for each, days in by_job.items() if days}
+
+    def _newer_half(self, period: Period, job: str | None, days: Sequence[_Day]) -> Half:
+        runs = sum(day[1] for day in days) // 2
+        newer = list(days)
+        while newer[0][1] <= runs:
+            runs -= newer.pop(0)[1]
+        within = _common(period, Period(newer[0][0] * DAY_USEC, (newer[0][0] + 1) * DAY_USEC))
+        rows = self._query(
+            "SELECT started_usec, result = 'success', duration_usec IS NOT NULL FROM runs "
+            f"WHERE {'job = ? AND' if job else ''} {_WITHIN} AND result <> 'skipped' ORDER BY started_usec",
+            (*([job] if job else []), within.since_usec, within.until_usec),
+        )
+        middle = rows[runs][0]
+        # Of runs that began at the same instant, all are newer.
+        before = [row for row in rows if row[0] < middle]
+        return Half(
+            middle,
+            sum(day[1] for day in newer) - len(before),
+            sum(day[2] for day in newer) - sum(row[1] for row in before),
+            sum(day[3] for day in newer) - sum(row[2] for row in before),
+        )
+
+    def duration(self, period: Period, known: int, job: str | None, percent: float) -> int | None:
+        """The duration that at least ``percent`` % of the runs do not exceed (nearest rank), in µs. ``known``: how many
+        runs of that job, or of all, have a duration in that period."""
+        if not known:
+            return None
+        rank = max(0, math.ceil(percent / 100 * known) - 1)
+        order, skip = ("DESC", known - 1 - rank) if rank > known // 2 else ("ASC", rank)
+        bounds = () if period == Period() else (period.since_usec, period.until_usec)
+        few = job and bounds and known * _SHARE < self._runs(job)
+        index = "runs_by_job" if few else "durations_by_job" if job else "durations"
+        where = " AND ".join([*(["job = ?"] if job else []), *([_WITHIN] if bounds else []), _COUNTED])
+        rows = self._query(
+            f"SELECT duration_usec FROM runs INDEXED BY {index} WHERE {where} ORDER BY duration_usec {order} "
+            "LIMIT 1 OFFSET ?",
+            (*([job] if job else []), *bounds, skip),
+        )
+        return int(rows[0][0])
+
+    def failures(self, period: Period, job: str | None = None) -> list[Failure]:
+        """The runs that were neither successful nor skipped, grouped; the most frequent first."""
+        rows = self._query(
+            "SELECT job, result, failure, count(*), max(started_usec) FROM runs INDEXED BY failures "
+            f"WHERE result NOT IN ('success', 'skipped') {'AND job = ?' if job else ''} AND {_WITHIN} "
+            "GROUP BY job, result, failure ORDER BY count(*) DESC, job, result, failure",
+            (*([job] if job else []), period.since_usec, period.until_usec),
+        )
+        return [Failure(*row) for row in rows]
+
+    def metrics(self, period: Period, job: str, middle_usec: int) -> list[Metric]:
+        """What the job's runs have told of themselves, by name; the newer ones began at ``middle_usec`` or later."""
+        rows = self._query(
+            "SELECT name, count(*), total(value), count(*) FILTER (WHERE started_usec >= ?), "
+            f"total(value) FILTER (WHERE started_usec >= ?) FROM metrics WHERE job = ? AND {_WITHIN} "
+            "GROUP BY name ORDER BY name",
+            (middle_usec, middle_usec, job, period.since_usec, period.until_usec),
+        )
+        return [
+            Metric(name, values, total, self._metric_p95(period, job, name, values), newer, newer_sum)
+            for name, values, total, newer, newer_sum in rows
+        ]
+
+    def outcomes(self, bounds: Sequence[int], job: str | None = None) -> list[dict[str, Outcome]]:
+        """For each stretch between neighbouring bounds (µs since 1970): what its runs came to, by result."""
+        stretches = ", ".join(f"({number}, {lo}, {hi})" for number, (lo, hi) in enumerate(pairwise(bounds)))
+        found: list[dict[str, Outcome]] = [{} for _ in bounds[1:]]
+        for name in ([job] if job else self.jobs()) if stretches else []:
+            for number, result, *counts in self._query(
+                f"WITH stretches (number, lo, hi) AS (VALUES {stretches}) "
+                "SELECT number, result, count(*), count(duration_usec), total(duration_usec) "
+                "FROM stretches CROSS JOIN runs INDEXED BY runs_by_job "
+                "ON job = ? AND started_usec >= lo AND started_usec < hi WHERE result IS NOT NULL "
+                "GROUP BY number, result",
+                (name,),
+            ):
+                runs, durations, duration_sum = found[number].get(result, (0, 0, 0.0))
+                found[number][result] = (runs + counts[0], durations + counts[1], duration_sum + counts[2])
+        return found
+
+    def since_success(self, job: str) -> tuple[int, int | None]:
+        """How many runs have failed since the job's last success, and when its last run began."""
+        own = "FROM runs INDEXED BY runs_by_job WHERE job = ?"
+        success = self._query(
+            f"SELECT started_usec {own} AND result = 'success' ORDER BY started_usec DESC LIMIT 1", (job,)
+        )
+        failures = self._query(
+            f"SELECT count(*) {own} AND started_usec > ? AND result NOT IN ('success', 'skipped')",
+            (job, success[0][0] if success else -1),
+        )
+        last = self._query(f"SELECT max(started_usec) {own}", (job,))
+        return int(failures[0][0]), last[0][0]
+
+    def _pieces(self, period: Period, job: str | None) -> tuple[str, tuple[object, ...]]:
+        """A SELECT of job, day and figures that make up the period: whole days as they stand, the rest reckoned now."""
+        first, end = period.days()
+        own = "AND job = ?" if job else ""
+        stretches = [f"SELECT * FROM ({STALE}) WHERE lo >= ? AND hi <= ? {own}"]
+        names: tuple[object, ...] = (job,) if job else ()
+        values: list[object] = [first, end, *names, first * DAY_USEC, end * DAY_USEC, *names]
+        for lo, hi in period.edges():
+            stretches.append(f"SELECT DISTINCT job, {lo} AS lo, {hi} AS hi FROM days WHERE day BETWEEN ? AND ? {own}")
+            values += [lo // DAY_USEC, (hi - 1) // DAY_USEC, *names]
+        standing = f"SELECT job, day, {FIGURES} FROM days WHERE NOT stale AND day >= ? AND day < ? {own}"
+        return f"{standing} UNION ALL {reckoned(' UNION ALL '.join(stretches))}", tuple(values)
+
+    def _runs(self, job: str) -> int:
+        return int(self._query("SELECT ifnull(sum(runs), 0) FROM days WHERE job = ?", (job,))[0][0])
+
+    def _metric_p95(self, period: Period, job: str, name: str, values: int) -> float:
+        rank = max(0, math.ceil(95 / 100 * values) - 1)
+        rows = self._query(
+            f"SELECT value FROM metrics WHERE job = ? AND name = ? AND {_WITHIN} ORDER BY value DESC LIMIT 1 OFFSET ?",
+            (job, name, period.since_usec, period.until_usec, values - 1 - rank),
+        )
+        return float(rows[0][0])
+
+
+def merged(parts: Sequence[Totals]) -> Totals:
+    """What the runs of several jobs come to together; the longest silence, which is a job's own, is left out."""
+
+    def extreme(name: str, which: Callable[[Iterator[int]], int]) -> int | None:
+        known = [value for part in parts if (value := getattr(part, name)) is not None]
+        return which(iter(known)) if known else None
+
+    sums: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in _SUMMED}
+    maxima: dict[str, Any] = {name: extreme(name, max) for name in _MAXIMA}
+    return Totals(
+        **sums,
+        **maxima,
+        first_usec=extreme("first_usec", min),
+        last_usec=extreme("last_usec", max),
+    )
+
+
+def _totals(row: dict[str, Any]) -> Totals:
+    known = {name: value for name, value in row.items() if value is not None}
+    return Totals(**{name: value if name.endswith("_sum") else int(value) for name, value in known.items()})
+
+
+def _common(one: Period, other: Period) -> Period:
+    return Period(max(one.since_usec, other.since_usec), min(one.until_usec, other.until_usec))
