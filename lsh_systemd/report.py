@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,10 +24,17 @@ _HOUR_USEC = 3_600_000_000
 
 
 class Reporter:
-    """Reports on the runs of a period. ``until_usec`` None: up to now."""
+    """Reports on the runs of a period, of one ``job`` or of all; ``until_usec`` None: up to now."""
 
-    def __init__(self, figures: Figures, *, since_usec: int | None = None, until_usec: int | None = None) -> None:
-        self._figures = figures
+    def __init__(
+        self,
+        figures: Figures,
+        *,
+        since_usec: int | None = None,
+        until_usec: int | None = None,
+        job: str | None = None,
+    ) -> None:
+        self._figures, self._only = figures, job
         self.since_usec, self.until_usec = since_usec, until_usec
         whole = Period()
         self.period = Period(
@@ -35,23 +43,30 @@ class Reporter:
         )
         self._now_usec = time.time_ns() // 1000
 
-    def job(self, job: str) -> dict[str, Any]:
-        """The report on one job; it may have no runs."""
-        return self._jobs(self._figures.totals(self.period, job), [job], job)[0]
+    @cached_property
+    def _totals(self) -> dict[str, Totals]:
+        return self._figures.totals(self.period, self._only)
+
+    @cached_property
+    def _earlier(self) -> dict[str, Totals]:
+        return self._figures.totals(self._before, self._only) if self._before else {}
+
+    @cached_property
+    def _halves(self) -> dict[str | None, Half]:
+        return self._figures.newer_halves(self.period, self._only)
+
+    @cached_property
+    def _failures(self) -> list[Failure]:
+        return self._figures.failures(self.period, self._only)
 
     def jobs(self, more: Sequence[str] = ()) -> list[dict[str, Any]]:
         """A report on each job that has runs in the period, and those of ``more``, by name."""
-        totals = self._figures.totals(self.period)
-        return self._jobs(totals, sorted({*totals, *more}), None)
+        return self._jobs(sorted({*self._totals, *more}))
 
     def overall(self) -> dict[str, Any]:
-        """The report on all jobs together: ``job`` is null, silence and metrics, which are a job's, are left out."""
-        totals = merged(list(self._figures.totals(self.period).values()))
-        half = self._figures.newer_halves(self.period).get(None)
-        failures = _together(self._figures.failures(self.period))
-        before = self._before()
-        earlier = merged(list(self._figures.totals(before).values())) if before else None
-        return self._report(None, totals, half, failures, earlier)
+        """The report on all of them together: ``job`` is null, silence and metrics, which are a job's, are left out."""
+        totals, earlier = (merged(list(each.values())) for each in (self._totals, self._earlier))
+        return self._report(None, totals, self._halves.get(None), _together(self._failures), earlier)
 
     def streaks(self, jobs: Sequence[str]) -> dict[str, Streak]:
         """How those of the jobs that have runs are doing now, whatever the period."""
@@ -69,19 +84,20 @@ class Reporter:
         first = datetime.combine(last - timedelta(days=days - 1), datetime.min.time(), ZoneInfo(zone))
         return self._told(_bounds(round(first.timestamp()) * 1_000_000, until, "day", ZoneInfo(zone)), job)
 
-    def buckets(self, by: str, zone: str, job: str | None = None) -> list[dict[str, Any]]:
+    def buckets(self, by: str, zone: str) -> list[dict[str, Any]]:
         """What each "hour" or "day" of the period held; without a beginning, from the first run on."""
         until = min(self.period.until_usec, self._now_usec)
         since = self.since_usec
         if since is None:
-            first = [each.first_usec for each in self._figures.totals(self.period, job).values()]
+            first = [each.first_usec for each in self._totals.values()]
             since = min((usec for usec in first if usec is not None), default=until)
-        return self._told(_bounds(since, until, by, ZoneInfo(zone)), job)
+        return self._told(_bounds(since, until, by, ZoneInfo(zone)), self._only)
 
     def _told(self, bounds: Sequence[int], job: str | None) -> list[dict[str, Any]]:
         outcomes = self._figures.outcomes(bounds, job)
         return [_bucket(since, until, each) for (since, until), each in zip(pairwise(bounds), outcomes, strict=True)]
 
+    @cached_property
     def _before(self) -> Period | None:
         """The period of the same length before; None where there is no beginning."""
         if self.since_usec is None:
@@ -89,20 +105,23 @@ class Reporter:
         length = min(self.period.until_usec, self._now_usec) - self.period.since_usec
         return Period(max(0, self.period.since_usec - length), self.period.since_usec) if length > 0 else None
 
-    def _jobs(self, totals: dict[str, Totals], names: Sequence[str], only: str | None) -> list[dict[str, Any]]:
-        halves = self._figures.newer_halves(self.period, only)
+    def _jobs(self, names: Sequence[str]) -> list[dict[str, Any]]:
         failures: dict[str, list[Failure]] = defaultdict(list)
-        for failure in self._figures.failures(self.period, only):
+        for failure in self._failures:
             failures[failure.job].append(failure)
-        before = self._before()
-        earlier = self._figures.totals(before, only) if before else {}
         return [
-            self._report(name, totals.get(name, Totals()), halves.get(name), failures[name], earlier.get(name))
+            self._report(
+                name,
+                self._totals.get(name, Totals()),
+                self._halves.get(name),
+                failures[name],
+                self._earlier.get(name, Totals()),
+            )
             for name in names
         ]
 
     def _report(
-        self, job: str | None, totals: Totals, half: Half | None, failures: Sequence[Failure], earlier: Totals | None
+        self, job: str | None, totals: Totals, half: Half | None, failures: Sequence[Failure], earlier: Totals
     ) -> dict[str, Any]:
         durations = {
             f"duration_p{percent}": _seconds(self._figures.duration(self.period, totals.durations, job, percent))
@@ -165,12 +184,11 @@ class Reporter:
         }
 
     def _compared(
-        self, job: str | None, totals: Totals, earlier: Totals | None, duration_p50: float | None
+        self, job: str | None, totals: Totals, earlier: Totals, duration_p50: float | None
     ) -> dict[str, Any] | None:
-        before = self._before()
+        before = self._before
         if before is None:
             return None
-        earlier = earlier or Totals()
         rate = _rate(earlier.successes, earlier.counted)
         median = _seconds(self._figures.duration(before, earlier.durations, job, 50))
         return {

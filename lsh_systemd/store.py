@@ -183,6 +183,15 @@ class Store:
             with self.transaction():
                 self._refresh()
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read within is of one moment, whoever writes meanwhile."""
+        self.query("BEGIN")
+        try:
+            yield
+        finally:
+            self._roll_back()
+
     def _refresh(self) -> None:
         for statement in REFRESH:
             self._db.execute(statement)

@@ -1,7 +1,9 @@
 """lshctl report, stats and insights."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,18 +20,24 @@ if TYPE_CHECKING:
 
 _FORMS = ["table", "json", "csv", "html", "markdown"]
 _TOP = 5
-_NO_RUNS = "There are no jobs and no runs yet."
 
 
-def _reporter(app: App, since: str | None, until: str | None) -> "Reporter":
+@contextlib.contextmanager
+def _reporter(
+    app: App, since: str | None, until: str | None, *, job: str | None = None, days: int | None = None
+) -> Iterator["Reporter"]:
+    """Reports on one moment's ledger; without ``since``, on the last ``days``, if any are given."""
     from lsh_systemd.figures import Figures
     from lsh_systemd.report import Reporter
 
     since_usec, until_usec = usec_of(since), usec_of(until)
+    if since_usec is None and days is not None:
+        since_usec = (time.time_ns() // 1000 if until_usec is None else until_usec) - days * 86_400_000_000
     if since_usec is not None and until_usec is not None and until_usec <= since_usec:
         raise BadInput("--until is not after --since")
     app.store.settle()
-    return Reporter(Figures(app.store.query), since_usec=since_usec, until_usec=until_usec)
+    with app.store.snapshot():
+        yield Reporter(Figures(app.store.query), since_usec=since_usec, until_usec=until_usec, job=job)
 
 
 def _zone() -> str:
@@ -69,22 +77,23 @@ def report_command(
     if name is not None and whole:
         raise BadInput("JOB and --all exclude each other")
     job = known_job(app, name) if name is not None else None
-    reporter = _reporter(app, since, until)
+    names = [job] if job else [each.id for each in app.jobs.all()]
     form = "json" if as_json else form
     by = by or ("day" if form == "html" else None)
-    jobs = [reporter.job(job)] if job else reporter.jobs([each.id for each in app.jobs.all()])
-    told: dict[str, Any] = {"overall": reporter.overall()} if whole or (form == "html" and not job) else {}
-    told |= {"jobs": jobs} | ({"buckets": reporter.buckets(by, _zone(), job)} if by else {})
-    if form == "json":
-        print_json(_as_json(told, whole=whole, job=job))
-    elif form != "table":
-        from lsh_systemd.cli import forms
+    with _reporter(app, since, until, job=job) as reporter:
+        told: dict[str, Any] = {"overall": reporter.overall()} if whole or (form == "html" and not job) else {}
+        told["jobs"] = reporter.jobs(names)
+        told |= {"buckets": reporter.buckets(by, _zone())} if by else {}
+        if form == "json":
+            print_json(_as_json(told, whole=whole, job=job))
+        elif form != "table":
+            from lsh_systemd.cli import forms
 
-        forms.write(form, told, reporter, _zone())
-    elif not jobs:
-        click.echo(_NO_RUNS)
-    else:
-        _print(told, reporter, whole=whole, job=job)
+            forms.write(form, told, reporter, _zone())
+        elif not told["jobs"]:
+            click.echo("There are no jobs and no runs yet.")
+        else:
+            _print(told, reporter, whole=whole, job=job)
 
 
 def _as_json(told: dict[str, Any], *, whole: bool, job: str | None) -> Any:
@@ -97,9 +106,9 @@ def _as_json(told: dict[str, Any], *, whole: bool, job: str | None) -> Any:
 
 def _print(told: dict[str, Any], reporter: "Reporter", *, whole: bool, job: str | None) -> None:
     if job:
-        _print_sheet(told["jobs"][0], reporter)
+        _print_sheet(told["jobs"][0], reporter.last_days(_zone(), job))
     elif whole:
-        _print_sheet(told["overall"], reporter)
+        _print_sheet(told["overall"], reporter.last_days(_zone()))
         click.echo()
     if not job:
         _print_jobs(told["jobs"], reporter, strips=whole)
@@ -132,13 +141,12 @@ def _print_jobs(reports: Sequence[dict[str, Any]], reporter: "Reporter", *, stri
     print_table(head, rows)
 
 
-def _print_sheet(report: dict[str, Any], reporter: "Reporter") -> None:
+def _print_sheet(report: dict[str, Any], days: Sequence[dict[str, Any]]) -> None:
     """One report, a line for each figure."""
     from lsh_systemd import plots
     from lsh_systemd.cli.sheet import lines
 
-    using, zone = plots.marks(sys.stdout.encoding), _zone()
-    days = reporter.last_days(zone, report["job"])
+    using = plots.marks(sys.stdout.encoding)
     for label, value in lines(report):
         _print_line(label, value)
     key = f"all succeeded {using.success}, some {using.mixed}, none {using.failure}"
@@ -186,8 +194,8 @@ def stats_command(app: App, since: str | None, until: str | None, as_json: bool)
 
     Over the last 30 days, unless --since says otherwise.
     """
-    reporter = _reporter(app, since or "-30d", until)
-    overall, jobs = reporter.overall(), reporter.jobs()
+    with _reporter(app, since, until, days=30) as reporter:
+        overall, jobs, days = reporter.overall(), reporter.jobs(), reporter.last_days(_zone())
     tops = {
         "most_runs": _top(jobs, "runs"),
         "most_failures": _top(jobs, "failed"),
@@ -198,7 +206,7 @@ def stats_command(app: App, since: str | None, until: str | None, as_json: bool)
         print_json(overall | {"jobs": len(jobs)} | tops)
         return
     _print_line("jobs", str(len(jobs)))
-    _print_sheet(overall, reporter)
+    _print_sheet(overall, days)
     for key, top in tops.items():
         shown = duration if key in ("longest", "most_cpu") else str
         if top:
@@ -228,12 +236,12 @@ def insights_command(app: App, since: str | None, as_json: bool) -> None:
 
     from lsh_systemd.insights import insights
 
-    reporter = _reporter(app, since or "-7d", None)
     found = app.jobs.all()
     active = frozenset(each.id for each in found if each.pair.enabled and each.job and _is_regular(each.job))
     known = {each.id for each in found}
-    reports = [each for each in reporter.jobs() if each["job"] in known]
-    told = insights(reports, reporter.streaks([each["job"] for each in reports]), active)
+    with _reporter(app, since, None, days=7) as reporter:
+        reports = [each for each in reporter.jobs() if each["job"] in known]
+        told = insights(reports, reporter.streaks([each["job"] for each in reports]), active)
     if as_json:
         print_json([asdict(each) for each in told])
     elif not told:
