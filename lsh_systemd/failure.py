@@ -17,10 +17,14 @@ _MASKED = re.compile(
 
 
 def failure(run: Run) -> str | None:
-    """The run's message, or the last line of its output, masked; None for a run that did not fail or said nothing."""
+    """The run's message, or the last line of its output, masked; None for a run that did not fail or said nothing.
+
+    What a run wrote before the machine died says nothing about that.
+    """
     if run.result in (None, "success", "skipped"):
         return None
-    return masked(run.message or _last_line(run.output)) or None
+    line = "" if run.result in ("lost", "missed") else _last_line(run.output)
+    return masked(run.reason or run.message or line) or None
 
 
 def masked(text: str) -> str:

@@ -42,12 +42,23 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 def write(form: str, told: dict[str, Any], reporter: "Reporter", zone: str) -> None:
     """Print what a report has told in "csv" (the jobs; with buckets, these), "markdown" or "html"."""
     if form == "csv":
-        rows = told.get("buckets") or told["jobs"]
+        rows = told["buckets"] if "buckets" in told else list(map(_flat, told["jobs"]))
         print_csv(rows, list(rows[0]) if rows else ["job"])
     elif form == "markdown":
         click.echo("\n".join(_markdown(told)))
     else:
         click.echo(_html(told, reporter, zone))
+
+
+def _flat(report: dict[str, Any]) -> dict[str, Any]:
+    """The report as a row: without its lists of failures and metrics, each figure of a comparison in a column."""
+    row: dict[str, Any] = {}
+    for key, value in report.items():
+        if key in ("trend", "before"):
+            row |= {f"{key}_{name}": each for name, each in (value or {}).items()}
+        elif key not in ("failures", "metrics"):
+            row[key] = value
+    return row
 
 
 def print_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
