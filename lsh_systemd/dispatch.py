@@ -151,7 +151,8 @@ class Dispatcher:
         waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
         trigger = "queue" if waited and entry.trigger not in ("retry", "catch-up") else entry.trigger
         attempt = _number(entry, "attempt")
-        cause = Cause(trigger, due_usec=_number(entry, "due"), attempt=attempt or 1, first_id=entry.fields.get("first"))
+        due_usec = entry.since_usec if trigger == "queue" else _number(entry, "due")
+        cause = Cause(trigger, due_usec=due_usec, attempt=attempt or 1, first_id=entry.fields.get("first"))
         run_id = control.start(found, cause)
         if attempt:
             state = work_dir(control.scope) / "retry"

@@ -9,7 +9,8 @@ What tells of a run, the most trusted first:
    value is not known is empty.
    Where it does not come from root (a job of the machine with --run-as), only its measurements count.
 2. The mark that ``lshctl start`` leaves (MESSAGE_ID ``MARK``): LSH_SCOPE, LSH_UNIT, LSH_INVOCATION_ID, LSH_TRIGGER
-   and, of a catch-up run, LSH_DUE: the scheduled time that it makes up for, in µs since 1970; of a retry, LSH_ATTEMPT
+   and, of a catch-up run, LSH_DUE: the scheduled time that it makes up for, in µs since 1970 (of one that had to wait
+   in the queue, since when it did); of a retry, LSH_ATTEMPT
    and LSH_FIRST, the id of the first attempt's run. A start that was due and not made leaves a record with LSH_RESULT
    skipped and LSH_REASON.
 3. systemd's own messages (sd-messages.h): "starting" for a run that goes on or died with the machine; "failure
@@ -115,8 +116,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Cause:
-    """What starts a run; ``due_usec``: the scheduled time that it makes up for; of a retry, its attempt and the first
-    attempt's run."""
+    """What starts a run; ``due_usec``: the scheduled time that it makes up for, or since when it waited in the queue;
+    of a retry, its attempt and the first attempt's run."""
 
     trigger: str = "manual"
     due_usec: int | None = None
