@@ -148,6 +148,7 @@ class Reporter:
             "first_run": rfc3339(totals.first_usec),
             "last_run": rfc3339(totals.last_usec),
             "longest_silence": _seconds(totals.silence_usec),
+            "results": _results(totals, failures),
             "failures_by_result": _by_result(failures),
             "failures": [_told(each) for each in failures[:_KINDS]],
             "metrics": self._metrics(job, half),
@@ -265,6 +266,12 @@ def _by_result(failures: Sequence[Failure]) -> dict[str, int]:
     for each in failures:
         counts[each.result] += each.runs
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _results(totals: Totals, failures: Sequence[Failure]) -> dict[str, int]:
+    """How many runs ended how: failures are all that neither succeeded nor were skipped."""
+    counts = {"success": totals.successes, **_by_result(failures), "skipped": totals.skipped}
+    return {result: count for result, count in counts.items() if count}
 
 
 def _metric(metric: Metric) -> dict[str, Any]:

@@ -113,6 +113,7 @@ def plain(job: str, many: Sequence[Run], since: int = 0, until: int = 2**62) -> 
         "first_run": rfc3339(min(began, default=None)),
         "last_run": rfc3339(max(began, default=None)),
         "longest_silence": max(((b - a) / 1e6 for a, b in pairwise(began)), default=None),
+        "results": dict(Counter(run.result for run in own)),
         "failures_by_result": dict(Counter(run.result for run in counted if run.result != "success")),
         "trend": {
             "success_rate_change": pytest.approx(rate(newer) - rate(older)) if enough else None,  # type: ignore[operator]

@@ -158,6 +158,12 @@ def test_no_runs_make_a_report_too(form: str) -> None:
     assert written(form, {"overall": on.overall(), "jobs": on.jobs(), "buckets": on.buckets("day", "UTC")}, on)
 
 
+def test_names_of_metrics_that_never_come_again_do_not_fill_a_report() -> None:
+    on = reporter(*(run(n, metrics=f'{{"rows": 1, "at {n}": 1}}') for n in range(200)))
+    metrics = on.jobs()[0]["metrics"]
+    assert len(metrics) == 50 and metrics["rows"]["runs"] == 200
+
+
 def test_a_sheet_leaves_out_what_nobody_knows() -> None:
     labels = [label for label, _ in lines(reporter().jobs(["x"])[0])]
     assert labels == ["job", "runs", "success"]
