@@ -127,25 +127,32 @@ class Figures:
     def totals(self, period: Period, job: str | None = None) -> dict[str, Totals]:
         """What the runs of each job come to, or those of one; jobs without a run in that time are missing."""
         pieces, values = self._pieces(period, job)
-        sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMMED)
-        maxima = ", ".join(f"max({name}) AS {name}" for name in _MAXIMA)
-        between = "first_usec - lag(last_usec) OVER (PARTITION BY job, first_usec IS NULL ORDER BY first_usec) AS gap"
-        rows = self._query(
-            f"SELECT job, {sums}, {maxima}, min(first_usec), max(last_usec), max(ifnull(max(silence_usec), max(gap)), "
-            f"ifnull(max(gap), max(silence_usec))) FROM (SELECT *, {between} FROM ({pieces})) GROUP BY job",
+        known = [f"sum({name})" for name in _SUMMED] + [f"max({name})" for name in _MAXIMA]
+        known += ["min(first_usec)", "max(last_usec)", "max(silence_usec)"]
+        names = [*_SUMMED, *_MAXIMA, "first_usec", "last_usec", "silence_usec"]
+        rows = self._query(f"SELECT job, {', '.join(known)} FROM ({pieces}) GROUP BY job", values)
+        totals = {each: dict(zip(names, figures, strict=True)) for each, *figures in rows}
+        for each, silence in self._between(pieces, values):
+            totals[each]["silence_usec"] = max(silence, totals[each]["silence_usec"] or 0)
+        return {each: _totals(figures) for each, figures in totals.items()}
+
+    def _between(self, pieces: str, values: Sequence[object]) -> list[tuple[str, int]]:
+        """Of each job whose runs began in several pieces, the longest time from the end of one to the next."""
+        last = "lag(last_usec) OVER (PARTITION BY job ORDER BY first_usec)"
+        return self._query(
+            f"SELECT job, max(silence) FROM (SELECT job, first_usec - {last} AS silence FROM ({pieces}) "
+            "WHERE first_usec IS NOT NULL) WHERE silence IS NOT NULL GROUP BY job",
             values,
         )
-        names = [*_SUMMED, *_MAXIMA, "first_usec", "last_usec", "silence_usec"]
-        return {row[0]: _totals(dict(zip(names, row[1:], strict=True))) for row in rows}
 
     def newer_halves(self, period: Period, job: str | None = None) -> dict[str | None, Half]:
         """The newer half of the counted runs of each job, or of one, and, under None, of all of these together."""
         pieces, values = self._pieces(period, job)
-        counts = "CAST(sum(runs - skipped) AS INTEGER), CAST(sum(successes) AS INTEGER), sum(durations)"
         by_job: dict[str | None, list[_Day]] = defaultdict(list)
         together: dict[int, _Day] = {}
         for name, *row in self._query(
-            f"SELECT job, day, {counts} FROM ({pieces}) GROUP BY job, day HAVING sum(runs - skipped) > 0 ORDER BY day",
+            f"SELECT job, day, CAST(runs - skipped AS INTEGER), CAST(successes AS INTEGER), durations FROM ({pieces}) "
+            "WHERE runs > skipped",
             values,
         ):
             day, runs, successes, durations = row
@@ -153,7 +160,7 @@ class Figures:
             _, *sums = together.get(day, (day, 0, 0, 0))
             together[day] = (day, sums[0] + runs, sums[1] + successes, sums[2] + durations)
         by_job[None] = list(together.values())
-        return {each: self._newer_half(period, each or job, days) for each, days in by_job.items() if days}
+        return {each: self._newer_half(period, each or job, sorted(days)) for each, days in by_job.items() if days}
 
     def _newer_half(self, period: Period, job: str | None, days: Sequence[_Day]) -> Half:
         runs = sum(day[1] for day in days) // 2
