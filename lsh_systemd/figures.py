@@ -3,7 +3,7 @@ in which a percentile stands at its place."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -24,10 +24,6 @@ class Period:
 
     since_usec: int = 0
     until_usec: int = _END
-
-    @property
-    def length_usec(self) -> int:
-        return self.until_usec - self.since_usec
 
     def edges(self) -> list[tuple[int, int]]:
         """Those of its ends that are no whole days."""
@@ -282,9 +278,9 @@ class Figures:
 def merged(parts: Sequence[Totals]) -> Totals:
     """What the runs of several jobs come to together; the longest silence, which is a job's own, is left out."""
 
-    def extreme(name: str, which: Callable[[Iterator[int]], int]) -> int | None:
+    def extreme(name: str, which: Callable[[Iterable[int]], int]) -> int | None:
         known = [value for part in parts if (value := getattr(part, name)) is not None]
-        return which(iter(known)) if known else None
+        return which(known) if known else None
 
     sums: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in _SUMMED}
     maxima: dict[str, Any] = {name: extreme(name, max) for name in _MAXIMA}

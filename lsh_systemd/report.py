@@ -20,6 +20,8 @@ from lsh_systemd.run import rfc3339
 
 # So many kinds of failures are told, those that came most often.
 _KINDS = 10
+# So many hours or days are told: a machine without a clock begins in 1970.
+_BUCKETS = 10_000
 _HOUR_USEC = 3_600_000_000
 
 
@@ -85,12 +87,13 @@ class Reporter:
         return self._told(_bounds(round(first.timestamp()) * 1_000_000, until, "day", ZoneInfo(zone)), job)
 
     def buckets(self, by: str, zone: str) -> list[dict[str, Any]]:
-        """What each "hour" or "day" of the period held; without a beginning, from the first run on."""
+        """What each "hour" or "day" of the period held (the newest 10,000), from its beginning or first run on."""
         until = min(self.period.until_usec, self._now_usec)
         since = self.since_usec
         if since is None:
             first = [each.first_usec for each in self._totals.values()]
             since = min((usec for usec in first if usec is not None), default=until)
+        since = max(since, until - _BUCKETS * _HOUR_USEC * (1 if by == "hour" else 24))
         return self._told(_bounds(since, until, by, ZoneInfo(zone)), self._only)
 
     def _told(self, bounds: Sequence[int], job: str | None) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ FROM (
             CASE WHEN result NOT IN ('skipped', 'missed') THEN started_usec END AS began_usec,
             CASE WHEN result NOT IN ('skipped', 'missed') AND due_usec <= started_usec THEN started_usec - due_usec END
                 AS wait_usec
-        FROM ({stretches}) AS each CROSS JOIN runs
+        FROM ({stretches}) AS each CROSS JOIN runs INDEXED BY runs_by_job
         ON runs.job = each.job AND runs.started_usec >= each.lo AND runs.started_usec < each.hi
         WHERE result IS NOT NULL
     )

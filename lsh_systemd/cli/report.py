@@ -51,7 +51,7 @@ def _zone() -> str:
 @click.option("--all", "whole", is_flag=True, help="All there is to tell: of all jobs together, and of each.")
 @since_option
 @until_option
-@click.option("--by", type=click.Choice(["hour", "day"]), help="Also what each hour or day held.")
+@click.option("--by", type=click.Choice(["hour", "day"]), help="Also what each hour or day (the newest 10,000) held.")
 @click.option("--format", "form", type=click.Choice(_FORMS), default="table")
 @json_option
 @with_app

@@ -276,3 +276,8 @@ def test_edges_are_what_is_no_whole_day(period: Period, edges: list[tuple[int, i
 
 def test_together_sums_and_extremes() -> None:
     assert merged([]).runs == 0
+
+
+def test_a_day_is_reckoned_without_a_look_at_the_runs_outputs() -> None:
+    plan = Store(None).query(f"EXPLAIN QUERY PLAN {rollup.reckoned(rollup.STALE)}")
+    assert any("USING COVERING INDEX runs_by_job" in row[3] for row in plan), plan

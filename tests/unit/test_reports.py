@@ -164,6 +164,11 @@ def test_names_of_metrics_that_never_come_again_do_not_fill_a_report() -> None:
     assert len(metrics) == 50 and metrics["rows"]["runs"] == 200
 
 
+def test_a_run_of_1970_makes_no_endless_report() -> None:
+    on = reporter(run(1, started_usec=5), run(2))
+    assert 10_000 <= len(on.buckets("hour", "UTC")) <= 10_001
+
+
 def test_a_sheet_leaves_out_what_nobody_knows() -> None:
     labels = [label for label, _ in lines(reporter().jobs(["x"])[0])]
     assert labels == ["job", "runs", "success"]
