@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lsh_systemd import __version__
-from lsh_systemd.cli.sheet import lines
+from lsh_systemd.cli.sheet import lines, local
 from lsh_systemd.cli.table import duration, local_time, percent, size
 from lsh_systemd.text import escape_controls
 
@@ -152,6 +152,6 @@ def _html(told: dict[str, Any], reporter: "Reporter", zone: str) -> str:
         failures=reports[0]["failures"],
         highest=max((each["runs"] - each["skipped"] for each in told["buckets"]), default=0),
         longest=max((each["duration_mean"] or 0 for each in told["buckets"]), default=0),
-        percent=percent,
         duration=duration,
+        local=local,
     )

@@ -163,11 +163,13 @@ def _print_line(label: str, text: str) -> None:
 
 
 def _print_buckets(buckets: Sequence[dict[str, Any]]) -> None:
+    from lsh_systemd.cli.sheet import local
+
     print_table(
         ["FROM", "RUNS", "SUCCESS", "SKIPPED", "MEAN"],
         [
             [
-                _local(each["since"]),
+                local(each["since"]),
                 str(each["runs"]),
                 percent(each["success_rate"]),
                 str(each["skipped"]),
@@ -176,12 +178,6 @@ def _print_buckets(buckets: Sequence[dict[str, Any]]) -> None:
             for each in buckets
         ],
     )
-
-
-def _local(told: str) -> str:
-    from datetime import datetime
-
-    return f"{datetime.fromisoformat(told).astimezone():%Y-%m-%d %H:%M}"
 
 
 @click.command("stats")

@@ -1,6 +1,7 @@
 """One report as lines of a label and a text; the texts may hold anything that a run has said."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from lsh_systemd.cli.table import duration, percent, size
@@ -17,7 +18,7 @@ def lines(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     runs += [f"{report['runs_per_hour']:.3g} an hour"] if report["runs_per_hour"] else []
     yield "runs", ", ".join(runs)
     if report["last_run"]:
-        yield "from, to", f"{_time(report['first_run'])}, {_time(report['last_run'])}"
+        yield "from, to", f"{local(report['first_run'])}, {local(report['last_run'])}"
     yield "success", percent(report["success_rate"])
     if report["duration_p50"] is not None:
         named = [("p50", "p50"), ("p95", "p95"), ("p99", "p99"), ("mean", "mean"), ("longest", "max")]
@@ -57,7 +58,6 @@ def _change(told: dict[str, Any]) -> str:
     return ", ".join(said) or "nothing to compare"
 
 
-def _time(told: str) -> str:
-    from datetime import datetime
-
-    return f"{datetime.fromisoformat(told).astimezone():%Y-%m-%d %H:%M:%S}"
+def local(told: str) -> str:
+    """A time that a report tells, in the machine's time zone: "2026-11-23 02:00"."""
+    return f"{datetime.fromisoformat(told).astimezone():%Y-%m-%d %H:%M}"
