@@ -5,6 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +13,8 @@ from lsh_systemd.rollup import DAY_USEC, FIGURES, STALE, reckoned
 
 Query = Callable[[str, Sequence[object]], list[Any]]
 _END = 2**62  # later than any run
-# Below this share of its runs, those of a job are sorted; from there on the index that is sorted already is read.
-_SHARE = 8
+# So many durations of a job, or so small a share of them, are read and sorted; of more the sorted index.
+_FEW, _SHARE = 256, 6
 # So many names of metrics are told, those that most runs have: a run may make up new ones each time.
 _METRICS = 50
 
@@ -67,6 +68,17 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Durations:
+    """Percentiles, by nearest rank, so that each is a duration that happened; in µs."""
+
+    p50: int | None = None
+    p95: int | None = None
+    p99: int | None = None
+    older_p50: int | None = None
+    newer_p50: int | None = None
+
+
+@dataclass(frozen=True)
 class Failure:
     """Runs that ended alike: result, and what they last said, masked."""
 
@@ -115,6 +127,7 @@ class Figures:
 
     def __init__(self, query: Query) -> None:
         self._query = query
+        self._outcomes: dict[tuple[tuple[int, ...], str], list[Any]] = {}
 
     def jobs(self) -> list[str]:
         """The jobs that have runs, by name."""
@@ -179,23 +192,82 @@ class Figures:
             sum(day[3] for day in newer) - sum(row[2] for row in before),
         )
 
-    def duration(self, period: Period, known: int, job: str | None, percent: float) -> int | None:
-        """The duration that at least ``percent`` % of the runs do not exceed (nearest rank), in µs. ``known``: how many
-        runs of that job, or of all, have a duration in that period."""
+    def durations(self, period: Period, known: int, job: str | None, half: Half | None = None) -> Durations:
+        """Percentiles of the durations. ``known``: how many runs of that job, or of all, have one in that period;
+        ``half``: their newer half, if its median is wanted, and that of the older."""
         if not known:
-            return None
-        rank = max(0, math.ceil(percent / 100 * known) - 1)
-        order, skip = ("DESC", known - 1 - rank) if rank > known // 2 else ("ASC", rank)
-        bounds = () if period == Period() else (period.since_usec, period.until_usec)
-        few = job and bounds and known * _SHARE < self._runs(job)
-        index = "runs_by_job" if few else "durations_by_job" if job else "durations"
-        where = " AND ".join([*(["job = ?"] if job else []), *([_WITHIN] if bounds else []), _COUNTED])
+            return Durations()
+        if job and (known <= _FEW or known * _SHARE < self._runs(job)):
+            return self._few_durations(period, job, half)
+        walk = partial(self._duration, period, job)
+        p50, p95, p99 = (walk(nearest_rank(percent, known), known) for percent in (50, 95, 99))
+        if half is None:
+            return Durations(p50, p95, p99)
+        below, newer_below = self._count_below(period, job, p50, half)
+        newer, older = half.durations, known - half.durations
+        return Durations(
+            p50,
+            p95,
+            p99,
+            self._from(p50, Period(period.since_usec, half.middle_usec), job, older, below - newer_below),
+            self._from(p50, Period(half.middle_usec, period.until_usec), job, newer, newer_below),
+        )
+
+    def _few_durations(self, period: Period, job: str, half: Half | None) -> Durations:
         rows = self._query(
-            f"SELECT duration_usec FROM runs INDEXED BY {index} WHERE {where} ORDER BY duration_usec {order} "
-            "LIMIT 1 OFFSET ?",
-            (*([job] if job else []), *bounds, skip),
+            f"SELECT duration_usec, started_usec FROM runs INDEXED BY runs_by_job WHERE job = ? AND {_WITHIN} "
+            f"AND {_COUNTED} ORDER BY duration_usec",
+            (job, period.since_usec, period.until_usec),
+        )
+        middle = half.middle_usec if half else _END
+        whole = [usec for usec, _ in rows]
+        older, newer = [usec for usec, at in rows if at < middle], [usec for usec, at in rows if at >= middle]
+        p50, p95, p99 = (whole[nearest_rank(percent, len(whole))] for percent in (50, 95, 99))
+        medians = (each[nearest_rank(50, len(each))] if each else None for each in (older, newer))
+        return Durations(p50, p95, p99, *medians)
+
+    def _duration(self, period: Period, job: str | None, rank: int, known: int) -> int:
+        """The duration of that rank (the shortest: 0) of the ``known`` ones, from the nearer end of the index."""
+        if rank > known // 2:
+            return self._step(period, job, "DESC", known - 1 - rank)
+        return self._step(period, job, "ASC", rank)
+
+    def _step(self, period: Period, job: str | None, order: str, steps: int, bound: str = "") -> int:
+        """The duration so many steps into the index."""
+        where, values = self._of(period, job, bound)
+        rows = self._query(
+            f"SELECT duration_usec FROM {where} ORDER BY duration_usec {order} LIMIT 1 OFFSET ?", (*values, steps)
         )
         return int(rows[0][0])
+
+    def _count_below(self, period: Period, job: str | None, usec: int, half: Half) -> tuple[int, int]:
+        """How many durations are below one; and how many of these are of the newer half."""
+        where, values = self._of(period, job, f"AND duration_usec < {usec}")
+        newer = f"count(*) FILTER (WHERE started_usec >= {half.middle_usec})"
+        row = self._query(f"SELECT count(*), {newer} FROM {where}", values)[0]
+        return row[0], row[1]
+
+    def _from(self, usec: int, period: Period, job: str | None, known: int, below: int) -> int | None:
+        """The median of the ``known`` durations of a period, sought from one near it that so many are ``below``."""
+        if not known:
+            return None
+        rank = nearest_rank(50, known)
+        if rank < below:
+            return self._step(period, job, "DESC", below - 1 - rank, f"AND duration_usec < {usec}")
+        return self._step(period, job, "ASC", rank - below, f"AND duration_usec >= {usec}")
+
+    def _of(self, period: Period, job: str | None, bound: str) -> tuple[str, tuple[object, ...]]:
+        """The index of durations with the conditions that a period needs."""
+        whole = Period()
+        terms = [
+            ("job = ?", job),
+            ("started_usec >= ?", None if period.since_usec == whole.since_usec else period.since_usec),
+            ("started_usec < ?", None if period.until_usec == whole.until_usec else period.until_usec),
+        ]
+        wanted = [(term, value) for term, value in terms if value is not None]
+        index = "durations_by_job" if job else "durations"
+        where = " AND ".join([_COUNTED, *(term for term, _ in wanted)])
+        return f"runs INDEXED BY {index} WHERE {where} {bound}", tuple(value for _, value in wanted)
 
     def failures(self, period: Period, job: str | None = None) -> list[Failure]:
         """The runs that were neither successful nor skipped, grouped; the most frequent first."""
@@ -222,20 +294,27 @@ class Figures:
 
     def outcomes(self, bounds: Sequence[int], job: str | None = None) -> list[dict[str, Outcome]]:
         """For each stretch between neighbouring bounds (µs since 1970): what its runs came to, by result."""
-        stretches = ", ".join(f"({number}, {lo}, {hi})" for number, (lo, hi) in enumerate(pairwise(bounds)))
         found: list[dict[str, Outcome]] = [{} for _ in bounds[1:]]
-        for name in ([job] if job else self.jobs()) if stretches else []:
-            for number, result, *counts in self._query(
-                f"WITH stretches (number, lo, hi) AS (VALUES {stretches}) "
+        for name in [job] if job else self.jobs():
+            for number, result, *counts in self._outcomes_of(tuple(bounds), name):
+                runs, durations, duration_sum = found[number].get(result, (0, 0, 0.0))
+                found[number][result] = (runs + counts[0], durations + counts[1], duration_sum + counts[2])
+        return found
+
+    def _outcomes_of(self, bounds: tuple[int, ...], job: str) -> list[Any]:
+        """Asked for each job alone and for all of them: remembered."""
+        known = self._outcomes.get((bounds, job))
+        if known is None:
+            stretches = ", ".join(f"({number}, {lo}, {hi})" for number, (lo, hi) in enumerate(pairwise(bounds)))
+            known = self._outcomes[bounds, job] = self._query(
+                f"WITH stretches (number, lo, hi) AS (VALUES {stretches or '(0, 0, 0)'}) "
                 "SELECT number, result, count(*), count(duration_usec), total(duration_usec) "
                 "FROM stretches CROSS JOIN runs INDEXED BY runs_by_job "
                 "ON job = ? AND started_usec >= lo AND started_usec < hi WHERE result IS NOT NULL "
                 "GROUP BY number, result",
-                (name,),
-            ):
-                runs, durations, duration_sum = found[number].get(result, (0, 0, 0.0))
-                found[number][result] = (runs + counts[0], durations + counts[1], duration_sum + counts[2])
-        return found
+                (job,),
+            )
+        return known
 
     def since_success(self, job: str) -> tuple[int, int | None]:
         """How many runs have failed since the job's last success, and when its last run began."""
@@ -267,12 +346,16 @@ class Figures:
         return int(self._query("SELECT ifnull(sum(runs), 0) FROM days WHERE job = ?", (job,))[0][0])
 
     def _metric_p95(self, period: Period, job: str, name: str, values: int) -> float:
-        rank = max(0, math.ceil(95 / 100 * values) - 1)
         rows = self._query(
             f"SELECT value FROM metrics WHERE job = ? AND name = ? AND {_WITHIN} ORDER BY value DESC LIMIT 1 OFFSET ?",
-            (job, name, period.since_usec, period.until_usec, values - 1 - rank),
+            (job, name, period.since_usec, period.until_usec, values - 1 - nearest_rank(95, values)),
         )
         return float(rows[0][0])
+
+
+def nearest_rank(percent: float, count: int) -> int:
+    """The place, from 0 on, of the smallest of so many values that at least ``percent`` % do not exceed."""
+    return max(0, math.ceil(percent / 100 * count) - 1)
 
 
 def merged(parts: Sequence[Totals]) -> Totals:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from lsh_systemd.figures import Failure, Figures, Half, Metric, Outcome, Period, Totals, merged
+from lsh_systemd.figures import Durations, Failure, Figures, Half, Metric, Outcome, Period, Totals, merged
 from lsh_systemd.insights import Streak
 from lsh_systemd.run import rfc3339
 
@@ -22,6 +22,8 @@ from lsh_systemd.run import rfc3339
 _KINDS = 10
 # So many hours or days are told: a machine without a clock begins in 1970.
 _BUCKETS = 10_000
+# From so many runs on, halves of them are compared.
+_ENOUGH = 4
 _HOUR_USEC = 3_600_000_000
 
 
@@ -126,10 +128,8 @@ class Reporter:
     def _report(
         self, job: str | None, totals: Totals, half: Half | None, failures: Sequence[Failure], earlier: Totals
     ) -> dict[str, Any]:
-        durations = {
-            f"duration_p{percent}": _seconds(self._figures.duration(self.period, totals.durations, job, percent))
-            for percent in (50, 95, 99)
-        }
+        enough = half if totals.counted >= _ENOUGH else None
+        durations = self._figures.durations(self.period, totals.durations, job, enough)
         return {
             "job": job,
             "since": rfc3339(self.since_usec),
@@ -139,7 +139,9 @@ class Reporter:
             "skipped": totals.skipped,
             "retries": totals.retries,
             "success_rate": _rate(totals.successes, totals.counted),
-            **durations,
+            "duration_p50": _seconds(durations.p50),
+            "duration_p95": _seconds(durations.p95),
+            "duration_p99": _seconds(durations.p99),
             "duration_mean": _mean(totals.duration_sum, totals.durations),
             "duration_max": _seconds(totals.duration_max),
             "cpu_seconds_mean": _mean(totals.cpu_sum, totals.cpus),
@@ -155,8 +157,8 @@ class Reporter:
             "failures_by_result": _by_result(failures),
             "failures": [_told(each) for each in failures[:_KINDS]],
             "metrics": self._metrics(job, half),
-            "trend": self._trend(job, totals, half),
-            "before": self._compared(job, totals, earlier, durations["duration_p50"]),
+            "trend": _trend(totals, enough, durations),
+            "before": self._compared(job, totals, earlier, durations.p50),
         }
 
     def _per_hour(self, totals: Totals) -> float | None:
@@ -170,41 +172,22 @@ class Reporter:
             return {}
         return {each.name: _metric(each) for each in self._figures.metrics(self.period, job, half.middle_usec)}
 
-    def _trend(self, job: str | None, totals: Totals, half: Half | None) -> dict[str, float | None]:
-        """How the newer half differs from the older: success rate (difference) and median duration (ratio)."""
-        if half is None or totals.counted < 4:
-            return {"success_rate_change": None, "duration_p50_ratio": None}
-        older = Period(self.period.since_usec, half.middle_usec)
-        newer = Period(half.middle_usec, self.period.until_usec)
-        return {
-            "success_rate_change": _difference(
-                _rate(half.successes, half.runs),
-                _rate(totals.successes - half.successes, totals.counted - half.runs),
-            ),
-            "duration_p50_ratio": _ratio(
-                self._figures.duration(newer, half.durations, job, 50),
-                self._figures.duration(older, totals.durations - half.durations, job, 50),
-            ),
-        }
-
-    def _compared(
-        self, job: str | None, totals: Totals, earlier: Totals, duration_p50: float | None
-    ) -> dict[str, Any] | None:
+    def _compared(self, job: str | None, totals: Totals, earlier: Totals, p50: int | None) -> dict[str, Any] | None:
         before = self._before
         if before is None:
             return None
         rate = _rate(earlier.successes, earlier.counted)
-        median = _seconds(self._figures.duration(before, earlier.durations, job, 50))
+        median = self._figures.durations(before, earlier.durations, job).p50
         return {
             "since": rfc3339(before.since_usec),
             "until": rfc3339(before.until_usec),
             "runs": earlier.runs,
             "success_rate": rate,
-            "duration_p50": median,
+            "duration_p50": _seconds(median),
             "duration_mean": _mean(earlier.duration_sum, earlier.durations),
             "runs_change": totals.runs - earlier.runs,
             "success_rate_change": _difference(_rate(totals.successes, totals.counted), rate),
-            "duration_p50_ratio": _ratio(duration_p50, median),
+            "duration_p50_ratio": _ratio(p50, median),
         }
 
 
@@ -269,6 +252,17 @@ def _by_result(failures: Sequence[Failure]) -> dict[str, int]:
     for each in failures:
         counts[each.result] += each.runs
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _trend(totals: Totals, half: Half | None, durations: Durations) -> dict[str, float | None]:
+    """How the newer half differs from the older: success rate (difference) and median duration (ratio)."""
+    if half is None:
+        return {"success_rate_change": None, "duration_p50_ratio": None}
+    older = _rate(totals.successes - half.successes, totals.counted - half.runs)
+    return {
+        "success_rate_change": _difference(_rate(half.successes, half.runs), older),
+        "duration_p50_ratio": _ratio(durations.newer_p50, durations.older_p50),
+    }
 
 
 def _results(totals: Totals, failures: Sequence[Failure]) -> dict[str, int]:

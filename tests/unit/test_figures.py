@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsh_systemd import rollup
+from lsh_systemd import figures, rollup
 from lsh_systemd.figures import Figures, Period, merged
 from lsh_systemd.report import Reporter
 from lsh_systemd.rollup import DAY_USEC
@@ -128,17 +128,23 @@ def check(told: dict[str, Any], expected: dict[str, Any]) -> None:
     assert {key: told[key] for key in expected} == expected
 
 
-@settings(deadline=None, max_examples=150)
-@given(lists, periods, st.booleans())
-def test_a_report_is_what_the_runs_come_to(many: list[Run], period: tuple[int, int], settled: bool) -> None:
+@settings(deadline=None, max_examples=200)
+@given(lists, periods, st.booleans(), st.sampled_from([0, 256]))
+def test_a_report_is_what_the_runs_come_to(many: list[Run], period: tuple[int, int], settled: bool, few: int) -> None:
+    """``few``: of so many, durations are sorted; of more, they are found in the index."""
     store = stored(many)
     if settled:
         for statement in rollup.REFRESH:
             store.query(statement)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "_FEW", few)
+        compare(store, many, *period)
+
+
+def compare(store: Store, many: Sequence[Run], since: int, until: int) -> None:
     jobs = sorted({run.job for run in many})
     for told in Reporter(Figures(store.query)).jobs():
         check(told, plain(told["job"], many))
-    since, until = period
     bounded = Reporter(Figures(store.query), since_usec=since, until_usec=until)
     for told in bounded.jobs(jobs):
         check(told, plain(told["job"], many, since, until))
