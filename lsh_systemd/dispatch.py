@@ -153,7 +153,7 @@ class Dispatcher:
         attempt = _number(entry, "attempt")
         cause = Cause(
             trigger,
-            due_usec=_number(entry, "due"),
+            due_usec=entry.since_usec if trigger == "queue" else _number(entry, "due"),
             attempt=attempt or 1,
             first_id=entry.fields.get("first"),
             by=entry.fields.get("by"),

@@ -11,8 +11,9 @@ What tells of a run, the most trusted first:
    Where it does not come from root (a job of the machine with --run-as), only its measurements count.
 2. The mark that ``lshctl start`` leaves (MESSAGE_ID ``MARK``): LSH_SCOPE, LSH_UNIT, LSH_INVOCATION_ID, LSH_TRIGGER
    and, of a start that a person asked for, LSH_BY; of a catch-up run, LSH_DUE: the scheduled time that it makes up
-   for, in µs since 1970; of a retry, LSH_ATTEMPT and LSH_FIRST, the id of the first attempt's run. A start that was due
-   and not made leaves a record with LSH_RESULT skipped and LSH_REASON.
+   for, in µs since 1970 (of one that had to wait in the queue, since when it did); of a retry, LSH_ATTEMPT and
+   LSH_FIRST, the id of the first attempt's run. A start that was due and not made leaves a record with LSH_RESULT
+   skipped and LSH_REASON.
 3. systemd's own messages (sd-messages.h): "starting" for a run that goes on or died with the machine; "failure
    result" and "finished", which follow the record: they tell the end where it could not be written (a missing
    EnvironmentFile=, no logger), and theirs is the last word on success or failure, as a job's variables can overlay
@@ -129,8 +130,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Cause:
-    """What starts a run; ``due_usec``: the scheduled time that it makes up for; of a retry, its attempt and the first
-    attempt's run; ``by``: the person who asked for it."""
+    """What starts a run; ``due_usec``: the scheduled time that it makes up for, or since when it waited in the queue;
+    of a retry, its attempt and the first attempt's run; ``by``: the person who asked for it."""
 
     trigger: str = "manual"
     due_usec: int | None = None

@@ -34,7 +34,7 @@ class Runs:
                 return before
             service, before = instances(found.id, time.time_ns() // 1000), ""
             self.manager.pin(service)
-        if cause and cause.due_usec is not None and found.valid_job.catch_up == "all":
+        if cause and cause.trigger == "catch-up" and cause.due_usec is not None and found.valid_job.catch_up == "all":
             self._tell_due(found.id, cause.due_usec)
         self.manager.start(service)
         return self._begun(service, before, cause or Cause(by=self.actor.name))

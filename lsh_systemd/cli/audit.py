@@ -6,7 +6,7 @@ import click
 
 from lsh_systemd.audit import Change
 from lsh_systemd.cli.common import App, json_option, print_json, with_app
-from lsh_systemd.cli.history import _since_usec
+from lsh_systemd.cli.history import usec_of
 from lsh_systemd.cli.table import local_time, print_table
 from lsh_systemd.job import job_id
 
@@ -19,7 +19,7 @@ from lsh_systemd.job import job_id
 @with_app
 def audit_command(app: App, name: str | None, since: str | None, limit: int, as_json: bool) -> None:
     """Show who changed which job when and how, the newest first."""
-    since_usec = _since_usec(since)
+    since_usec = usec_of(since)
     wanted = None if name is None else job_id(name)
     changes = app.store.changes(job=wanted, since_usec=since_usec, limit=limit)
     if name is not None and not changes and not app.store.changes(job=wanted, limit=1):

@@ -1,4 +1,4 @@
-"""lshctl runs, report and logs."""
+"""lshctl runs and logs."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from datetime import datetime
 import click
 
 from lsh_systemd.cli.common import App, job_argument, json_option, print_json, with_app
-from lsh_systemd.cli.table import bar, duration, local_time, percent, print_table, size
+from lsh_systemd.cli.table import bar, duration, local_time, print_table, size
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import PREFIX, job_id
 from lsh_systemd.run import Run
@@ -19,6 +19,7 @@ from lsh_systemd.text import escape_controls, visible
 
 _PAGE = 20
 since_option = click.option("--since", metavar="TIME", help="Only runs that began then or later: 'yesterday', '-2h'.")
+until_option = click.option("--until", metavar="TIME", help="Only runs that began before.")
 
 
 def known_job(app: App, name: str) -> str:
@@ -30,7 +31,7 @@ def known_job(app: App, name: str) -> str:
     return wanted if app.store.runs(job=wanted, limit=1, output=False) else app.jobs.get(name).id
 
 
-def _since_usec(text: str | None) -> int | None:
+def usec_of(text: str | None) -> int | None:
     if text is None:
         return None
     from lsh_systemd import analyze
@@ -44,25 +45,48 @@ def _since_usec(text: str | None) -> int | None:
 @click.option("--limit", type=click.IntRange(min=0), help=f"At most so many, the newest ({_PAGE}); 0 is all.")
 @click.option("--id", "run_id", metavar="ID", help="One run, by its id or the beginning of it, with its output.")
 @since_option
+@until_option
+@click.option("--result", metavar="RESULT", help="Only those that ended so: 'exit-code', 'timeout', 'success' …")
+@click.option("--failed", is_flag=True, help="Only those that ended otherwise than in success, or skipped.")
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table")
 @json_option
 @with_app
 def runs_command(
-    app: App, name: str | None, limit: int | None, run_id: str | None, since: str | None, as_json: bool
+    app: App,
+    name: str | None,
+    limit: int | None,
+    run_id: str | None,
+    since: str | None,
+    until: str | None,
+    result: str | None,
+    failed: bool,
+    form: str,
+    as_json: bool,
 ) -> None:
     """Show the runs that have been, the newest first."""
     job = known_job(app, name) if name is not None else None
-    since_usec = _since_usec(since)
+    as_json = as_json or form == "json"
+    period = {"since_usec": usec_of(since), "until_usec": usec_of(until)}
     if run_id is not None:
         _show_run(told(app.scope, _one_run(app, run_id)), as_json)
         return
     count = _PAGE if limit is None else limit
-    runs = [told(app.scope, run) for run in app.store.runs(job=job, since_usec=since_usec, limit=count, output=as_json)]
+    runs = app.store.runs(job=job, **period, result=result, unsuccessful=failed, limit=count, output=as_json)
+    runs = [told(app.scope, run) for run in runs]
     if as_json:
         print_json([run.to_json() for run in runs])
-        return
-    if not runs:
-        click.echo("There are no runs yet.")
-        return
+    elif form == "csv":
+        from lsh_systemd.cli.forms import print_csv
+
+        rows = [{key: value for key, value in run.to_json().items() if key != "output"} for run in runs]
+        print_csv(rows, [key for key in Run(id="", job="", unit="").to_json() if key != "output"])
+    elif not runs:
+        click.echo("There are no such runs." if job or since or until or result or failed else "There are no runs yet.")
+    else:
+        _print(runs)
+
+
+def _print(runs: list[Run]) -> None:
     head = ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "CPU", "MEMORY", "ID"]
     rows = [_row(run) for run in runs]
     if any(said := [_said(run) for run in runs]):
@@ -115,44 +139,6 @@ def _show_run(run: Run, as_json: bool) -> None:
             click.echo(f"{click.style(f'{key:>18}', bold=True)}  {shown}")
     click.echo()
     click.echo(escape_controls(run.output.decode("utf-8", "backslashreplace")), nl=False)
-
-
-@click.command("report")
-@click.argument("name", metavar="[JOB]", required=False)
-@since_option
-@json_option
-@with_app
-def report_command(app: App, name: str | None, since: str | None, as_json: bool) -> None:
-    """Sum up the runs of a job, or of each: rate of success, durations, CPU and memory."""
-    from lsh_systemd import stats
-
-    job = known_job(app, name) if name is not None else None
-    by_job: dict[str, list[Run]] = {job: []} if job else {each.id: [] for each in app.jobs.all()}
-    for run in app.store.runs(job=job, since_usec=_since_usec(since), output=False):
-        by_job.setdefault(run.job, []).append(run)
-    reports = [stats.report(each, runs) for each, runs in sorted(by_job.items())]
-    if as_json:
-        print_json(reports[0] if job else reports)
-        return
-    if not reports:
-        click.echo("There are no jobs and no runs yet.")
-        return
-    head = ["JOB", "RUNS", "SUCCESS", "P50", "P95", "P99", "MEAN", "CPU", "MEMORY", "FAILURES"]
-    print_table(
-        head,
-        [
-            [
-                each["job"],
-                str(each["runs"]),
-                percent(each["success_rate"]),
-                *(duration(each[f"duration_{key}"]) for key in ("p50", "p95", "p99", "mean")),
-                duration(each["cpu_seconds_mean"]),
-                size(each["memory_peak_max"]),
-                ", ".join(f"{count} {result}" for result, count in each["failures_by_result"].items()) or "-",
-            ]
-            for each in reports
-        ],
-    )
 
 
 @click.command("logs")

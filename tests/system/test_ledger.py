@@ -100,7 +100,8 @@ def test_runs_can_be_chosen(lsh: Lsh) -> None:
 
 def test_a_report_is_what_the_runs_come_to(lsh: Lsh) -> None:
     """The figures reckoned up here, from `runs --json` alone."""
-    job = lsh.add("--", "read n < /tmp/n-$USER$UID || n=0; echo $((n + 1)) > /tmp/n-$USER$UID; exit $((n % 3 == 2))")
+    count = "read n < /tmp/n-$USER$UID || n=0; echo $((n + 1)) > /tmp/n-$USER$UID"
+    job = lsh.add("--", f"{count}; test $((n % 3)) != 2 || {{ echo not again; false; }}")
     for _ in range(6):
         lsh.systemctl("start", f"lsh-{job}.service", check=False)
     runs = lsh.ended(job, 6)
@@ -116,7 +117,7 @@ def test_a_report_is_what_the_runs_come_to(lsh: Lsh) -> None:
             / sorted(run["duration_seconds"] for run in runs[:3])[1]
         ),
     }
-    assert report == {
+    expected = {
         "job": job,
         "runs": 6,
         "successes": 4,
@@ -128,6 +129,37 @@ def test_a_report_is_what_the_runs_come_to(lsh: Lsh) -> None:
         "cpu_seconds_mean": pytest.approx(sum(cpu) / len(cpu)) if cpu else None,
         "memory_peak_max": max(memory, default=None),
         "failures_by_result": {"exit-code": 2},
+        "duration_max": durations[5],
+        "skipped": 0,
+        "retries": 0,
+        "first_run": runs[0]["started_at"],
+        "last_run": runs[5]["started_at"],
     }
+    assert {key: report[key] for key in expected} == expected
+    assert [(each["result"], each["message"], each["runs"]) for each in report["failures"]] == [
+        ("exit-code", "not again", 2)
+    ]
     assert next(each for each in lsh.json("report") if each["job"] == job)["runs"] == 6
     lsh.machine.run("sh", "-c", "rm -f /tmp/n-*")
+    _every_form_of_it(lsh, job, runs)
+
+
+def _every_form_of_it(lsh: Lsh, job: str, runs: list[dict[str, Any]]) -> None:
+    """The same figures, however they are asked for."""
+    third = runs[2]["started_at"]
+    assert [lsh.json("report", job, option, third)["runs"] for option in ("--since", "--until")] == [4, 2]
+    assert lsh.json("report", job, "--since", third)["before"]["runs"] <= 2
+    whole = lsh.json("report", "--all", "--by", "hour")
+    assert whole["overall"]["runs"] == sum(each["runs"] for each in whole["jobs"])
+    assert whole["overall"]["runs"] == sum(each["runs"] for each in whole["buckets"])
+    assert lsh.json("stats")["runs"] >= 6
+    assert [run["result"] for run in lsh.json("runs", job, "--failed")] == ["exit-code"] * 2
+    assert lsh.json("runs", job, "--result", "success", "--until", third) == [runs[1], runs[0]]
+    found = [each for each in lsh.json("insights") if each["job"] == job]
+    assert [each["kind"] for each in found] == ["failures"] and "not again" in found[0]["message"]
+    assert "not again" in lsh("report", job).stdout
+    for form in ("csv", "markdown", "html"):
+        assert job in lsh("report", "--all", "--format", form).stdout
+    assert len(lsh("runs", job, "--format", "csv").stdout.splitlines()) == 7
+    lsh.refused("report", job, "--all")
+    lsh.refused("report", "--since", "-1h", "--until", "-2h")

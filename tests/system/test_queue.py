@@ -92,6 +92,9 @@ def test_the_queue_goes_by_priority_and_age_and_can_be_changed(unlimited: Lsh) -
     lsh("stop", first)
     began = {job: seconds(lsh.ended(job)[0]["started_at"]) for job in (high, normal, low, last)}
     assert sorted(began, key=lambda job: began[job]) == [last, high, normal, low]
+    (run,) = lsh.runs(low)
+    assert run["trigger"] == "queue"
+    assert lsh.json("report", low)["wait_mean"] == pytest.approx(began[low] - seconds(run["due_at"]), abs=1e-3)
     assert lsh.runs(gone) == []
 
 

@@ -17,11 +17,11 @@ MAX_LINES = 400
 # never from its own. A package (cli, api) counts as one module.
 FLOORS = {
     0: "__init__ errors",
-    1: "audit bounds calendar_text credentials cron cronjobs crontab danger dated describe drawing fold gap hints "
-    "hooks instants job jobfile queueing retry rows run said sandbox schedule scope shellwords span spec stats "
-    "surprises text timetable unit writers zones",
-    2: "analyze caps config crontabs ics journal manager notify probe queue remote sayings scripts shellcheck stamps "
-    "store storefile unitdir vault",
+    1: "audit bounds calendar_text credentials cron cronjobs crontab danger dated describe drawing failure fold gap "
+    "hints hooks insights instants job jobfile plots queueing retry rollup rows run said sandbox schedule scope "
+    "shellwords span spec stats surprises text timetable unit writers zones",
+    2: "analyze caps config crontabs figures ics journal manager notify probe queue remote sayings scripts shellcheck "
+    "stamps store storefile unitdir vault",
     3: "backups catchup checks collector control crowd daemons dispatch doctor elapses follow held importer jobs "
     "ledger limits once refresh report retention runs secrecy status stuck sync trust",
     4: "agent api cli lsh",

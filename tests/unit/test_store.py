@@ -1,15 +1,15 @@
 """The ledger's file."""
 
 import random
+import re
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from lsh_systemd import store as store_module
 from lsh_systemd.errors import LshError
 from lsh_systemd.run import Run
-from lsh_systemd.store import SCHEMA_VERSION, Store
+from lsh_systemd.store import MIGRATIONS, SCHEMA_VERSION, Store
 
 
 def run(number: int, job: str = "x", **fields: object) -> Run:
@@ -84,7 +84,7 @@ def test_a_store_of_every_earlier_version_is_carried_on(tmp_path: Path, version:
     path = tmp_path / "lsh.db"
     with sqlite3.connect(path) as db:
         for number in range(1, version + 1):
-            db.executescript((Path(store_module.__file__).parent / f"migrations/{number}.sql").read_text())
+            db.executescript((MIGRATIONS / f"{number}.sql").read_text())
         db.execute(f"PRAGMA user_version = {version}")
         db.execute(
             'INSERT INTO runs (id, job, unit, host, boot_id, "trigger", attempt, output, output_bytes) '
@@ -129,3 +129,71 @@ def test_output_is_compressed_where_that_pays(tmp_path: Path, size: int) -> None
 def test_the_ledger_is_not_for_everybody(tmp_path: Path) -> None:
     Store(tmp_path / "state/lsh.db")
     assert (tmp_path / "state/lsh.db").stat().st_mode & 0o777 == 0o640
+
+
+def test_runs_are_chosen_by_time_and_result() -> None:
+    results = ["success", "exit-code", "skipped", None, "lost", "success"]
+    store = Store(None)
+    with store.transaction():
+        store.put(run(n, result=result) for n, result in enumerate(results))
+
+    def chosen(**which: object) -> list[int | None]:
+        return [each.started_usec for each in store.runs(**which)]  # type: ignore[arg-type]
+
+    assert chosen(unsuccessful=True) == [4, 1]
+    assert chosen(unsuccessful=True, job="x", limit=1) == [4]
+    assert chosen(result="success") == [5, 0]
+    assert chosen(result="skipped") == [2]
+    assert chosen(result="exit-code", unsuccessful=True) == [1]
+    assert chosen(since_usec=1, until_usec=4) == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("choice", "index"),
+    [
+        ({}, "runs_by_time"),
+        ({"job": "x"}, "runs_by_job"),
+        ({"since_usec": 3}, "runs_by_time"),
+        ({"unsuccessful": True}, "runs_unsuccessful"),
+        ({"unsuccessful": True, "job": "x"}, "runs_unsuccessful|runs_by_job"),
+        ({"result": "timeout"}, "runs_unsuccessful"),
+    ],
+)
+def test_no_choice_of_runs_reads_them_all(choice: dict[str, object], index: str) -> None:
+    store, asked = Store(None), []
+    store._db.set_trace_callback(asked.append)
+    store.runs(limit=20, **choice)  # type: ignore[arg-type]
+    store.last_runs()
+    store.run("ab")
+    store._db.set_trace_callback(None)
+    plans = [row[3] for query in asked for row in store.query(f"EXPLAIN QUERY PLAN {query}")]
+    assert re.search(rf"USING (COVERING )?INDEX ({index})\b", plans[0]), plans
+    assert len(asked) == 3
+    assert not [plan for plan in plans if re.match("SCAN runs", plan)], plans
+
+
+def test_a_snapshot_stays_as_it_is(tmp_path: Path) -> None:
+    reader, writer = Store(tmp_path / "lsh.db"), Store(tmp_path / "lsh.db")
+    with reader.snapshot():
+        assert reader.runs() == []
+        with writer.transaction():
+            writer.put([run(1)])
+        assert reader.runs() == []
+    assert [each.started_usec for each in reader.runs()] == [1]
+
+
+def test_a_store_without_figures_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of schema 3, with runs in it."""
+    path = tmp_path / "lsh.db"
+    folder = MIGRATIONS
+    with sqlite3.connect(path) as db:
+        for number in (1, 2, 3):
+            db.executescript((folder / f"{number}.sql").read_text())
+        db.execute("PRAGMA user_version = 3")
+        columns = "id, job, unit, host, boot_id, attempt, started_usec, result, output, output_bytes, metrics"
+        db.execute(
+            f"INSERT INTO runs ({columns}) VALUES ('a', 'x', 'u', '', '', 1, 5, 'success', x'', 0, '{{\"rows\": 2}}')"
+        )
+    store = Store(path)
+    assert store.query("SELECT job, day, stale FROM days") == [("x", 0, 1)]
+    assert store.query("SELECT * FROM metrics") == [("a", "rows", "x", 2.0, 5)]

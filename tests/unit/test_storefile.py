@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lsh_systemd import store as store_module
 from lsh_systemd import storefile
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.run import Run
-from lsh_systemd.store import SCHEMA_VERSION, Store
+from lsh_systemd.store import MIGRATIONS, SCHEMA_VERSION, Store
 
 COLUMNS = ("id", "job", "unit")
 
@@ -104,7 +103,7 @@ def test_a_backup_of_every_version_can_be_restored(tmp_path: Path, version: int)
     with sqlite3.connect(old) as db:
         db.execute("PRAGMA page_size = 8192")
         for number in range(1, version + 1):
-            db.executescript((Path(store_module.__file__).parent / f"migrations/{number}.sql").read_text())
+            db.executescript((MIGRATIONS / f"{number}.sql").read_text())
         db.execute(f"PRAGMA user_version = {version}")
         db.execute(
             "INSERT INTO runs (id, job, unit, host, boot_id, attempt, output, output_bytes, started_usec) "
@@ -127,7 +126,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from lsh_systemd.run import Run
-from lsh_systemd.store import Store
+from lsh_systemd.store import MIGRATIONS, Store
 n = 0
 while True:
     store = Store(Path(sys.argv[1]))
