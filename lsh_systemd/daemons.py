@@ -18,7 +18,9 @@ REFRESH_TIMER = "lsh-refresh.timer"
 CATCH_UP = "lsh-catch-up.service"
 # Keeps the dispatcher running while runs wait for a cap.
 QUEUE = "lsh-queue.path"
-_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER)
+# Sends alerts, when the agent starts it.
+ALERT = "lsh-alert.service"
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, ALERT)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl, which no package has brought here.\n"

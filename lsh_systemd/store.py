@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from lsh_systemd.errors import LshError
 from lsh_systemd.run import Run
@@ -114,10 +115,16 @@ class Store:
         return self._db.execute("SELECT 1 FROM runs WHERE unit = ? LIMIT 1", (unit,)).fetchone() is not None
 
     def runs(
-        self, *, job: str | None = None, since_usec: int | None = None, limit: int = 0, output: bool = True
+        self,
+        *,
+        job: str | None = None,
+        since_usec: int | None = None,
+        until_usec: int | None = None,
+        limit: int = 0,
+        output: bool = True,
     ) -> list[Run]:
-        """Runs, the newest first; ``limit`` 0 is all of them."""
-        wanted = [("job = ?", job), ("started_usec >= ?", since_usec)]
+        """Runs that began in a span of time, the newest first; ``limit`` 0 is all of them."""
+        wanted = [("job = ?", job), ("started_usec >= ?", since_usec), ("started_usec <= ?", until_usec)]
         terms = [(term, value) for term, value in wanted if value is not None]
         where = "WHERE " + " AND ".join(term for term, _ in terms) if terms else ""
         clause = f"{where} ORDER BY started_usec DESC, rowid DESC LIMIT ?"
@@ -136,6 +143,13 @@ class Store:
         """Let the history of a job go on under its new id."""
         with self.transaction():
             self._db.execute("UPDATE runs SET job = ? WHERE job = ?", (new, old))
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """For those who keep tables of their own here: the rows that a statement gives, none for one that writes."""
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._unavailable("use", error) from None
 
     def check(self) -> str:
         """SQLite's own word on the file: "ok", or what is wrong."""

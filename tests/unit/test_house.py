@@ -17,13 +17,13 @@ MAX_LINES = 400
 # never from its own. A package (cli, api) counts as one module.
 FLOORS = {
     0: "__init__ errors",
-    1: "bounds calendar_text credentials cron cronjobs crontab danger dated describe drawing fold hints hooks instants "
-    "job jobfile queueing retry run sandbox schedule scope shellwords span spec stats surprises text timetable "
-    "unit zones",
-    2: "analyze caps config crontabs ics journal manager notify probe queue remote scripts shellcheck stamps store "
-    "unitdir vault",
-    3: "catchup checks collector control crowd daemons dispatch doctor elapses follow held importer jobs ledger limits "
-    "once refresh report runs secrecy status stuck sync trust",
+    1: "alertrule alerttext bounds calendar_text credentials cron cronjobs crontab danger dated describe drawing fold "
+    "hints hooks instants job jobfile queueing retry run sandbox schedule scope shellwords span spec stats surprises "
+    "text timetable unit zones",
+    2: "alertfile analyze caps config crontabs ics journal manager notify probe queue remote scripts shellcheck stamps "
+    "store unitdir vault",
+    3: "alerts catchup checks collector control crowd daemons delivery digest dispatch doctor elapses follow held "
+    "importer jobs ledger limits missed once outbox refresh report runs secrecy status stuck sync trust",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
