@@ -17,6 +17,7 @@ from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.manager import UNIT, Manager
+from lsh_systemd.missed import Missed
 from lsh_systemd.scope import Scope
 from lsh_systemd.span import format_span
 from lsh_systemd.store import Store
@@ -80,6 +81,7 @@ class _Alerts:
 
     def __init__(self, scope: Scope) -> None:
         self._scope, self._manager = scope, Manager(scope)
+        self._missed = Missed(scope, self._manager)
         self._told = ""
         self._asked_for: set[tuple[int, int]] = set()
         self._started, self._pause = 0.0, _SENDING_SECONDS
@@ -103,17 +105,20 @@ class _Alerts:
         store = Store(ledger.path(self._scope))
         try:
             self._on = bool(rules)
-            alerts = Alerts(self._scope, store=store, jobs=Jobs(self._scope), rules=rules)
+            jobs = Jobs(self._scope)
+            alerts = Alerts(self._scope, store=store, jobs=jobs, rules=rules)
             if not rules:
                 alerts.outbox.turn_off()
                 return math.inf
             now = time.time_ns() // 1000
+            missed = self._missed.look(store, jobs, rules, now)
             alerts.step(now)
             waiting = alerts.due(now)
         finally:
             store.close()
         if not any(each.at_usec <= now for each in waiting):
-            return min(((each.at_usec - now) / 1e6 for each in waiting), default=math.inf)
+            times = [*(each.at_usec for each in waiting), *([] if missed is None else [missed])]
+            return max(0.0, (min(times) - now) / 1e6) if times else math.inf
         if self._manager.get(daemons.ALERT, UNIT, "ActiveState") not in ("inactive", "failed"):
             return _SENDING_SECONDS
         # Where it ends without having done anything, it is started less and less often. (Its end wakes us, too.)

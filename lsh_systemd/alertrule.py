@@ -97,6 +97,8 @@ class Rule:
             raise BadInput("a success rate is between 0 % and 100 %", hint="--success-rate-below 90%")
         if not LEAST_RUNS <= self.window <= 10_000:
             raise BadInput(f"a rate is of {LEAST_RUNS} to 10000 runs", hint="--of 20")
+        if self.grace < timedelta(seconds=1):
+            raise BadInput("the grace must be 1s or more", hint="--grace 5min")
         for span in (self.grace, self.gather, self.at_most_every):
             if span > timedelta(days=366):
                 raise BadInput(f"{format_span(span)} is longer than a year")

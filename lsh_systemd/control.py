@@ -204,6 +204,7 @@ class Control(Runs):
             for name in found.activators:  # first: on a read-only file system nothing is changed
                 found.dir.disable(name)
             self._stop(found.activators)
+            self.stamps.rest(found.timer)
         self.cancel_retry(found)
 
     def next_elapse(self, timer: str) -> int | None:
@@ -258,6 +259,7 @@ class Control(Runs):
             self.manager.reset_failed(found.service)
 
     def _activate(self, folder: UnitDir, job: Job) -> None:
+        self.stamps.wake(job.timer)
         self._enable(folder, job)
         self._start_activators(job)
 
