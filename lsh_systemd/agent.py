@@ -114,10 +114,11 @@ class _Alerts:
             missed = self._missed.look(store, jobs, rules, now)
             alerts.step(now)
             waiting = alerts.due(now)
+            later = [each for each in (missed, alerts.next_digest()) if each is not None]
         finally:
             store.close()
         if not any(each.at_usec <= now for each in waiting):
-            times = [*(each.at_usec for each in waiting), *([] if missed is None else [missed])]
+            times = [*(each.at_usec for each in waiting), *later]
             return max(0.0, (min(times) - now) / 1e6) if times else math.inf
         if self._manager.get(daemons.ALERT, UNIT, "ActiveState") not in ("inactive", "failed"):
             return _SENDING_SECONDS

@@ -1,15 +1,17 @@
 """From runs that have ended to alerts that are due: each run is looked at once, by every rule."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from lsh_systemd import alertfile
+from lsh_systemd import alertfile, digest
 from lsh_systemd.alertrule import (
     SLACK_RULE,
     USUAL_RUNS,
     Rule,
     failure_of,
+    next_digest,
     quiet_until,
     rate_below,
     slowness_of,
@@ -56,6 +58,14 @@ class Alerts:
         since = self.outbox.turn_on(now_usec)
         while self._take_news(since, now_usec):
             pass
+        for rule in self.rules:
+            if rule.digest:
+                self._digest(rule, now_usec)
+
+    def next_digest(self) -> int | None:
+        """When the next report of a rule is due (µs); None where none has one."""
+        due = [self.outbox.digest_due(rule.name) for rule in self.rules if rule.digest]
+        return min((each for each in due if each is not None), default=None)
 
     def due(self, now_usec: int) -> list[Due]:
         """What waits to be sent, now or later. What is muted, or belongs to a rule that is gone, waits no longer."""
@@ -76,6 +86,27 @@ class Alerts:
                 at = _due_at(rule, left[0].created_usec, state, now_usec)
                 found.append(Due(rule=rule, target=target, alerts=left, state=state, at_usec=at))
         return found
+
+    def _digest(self, rule: Rule, now_usec: int) -> None:
+        """Write the rule's report where it is due: one, however many were missed."""
+        following = round(next_digest(rule, _local(now_usec)).timestamp() * 1e6)
+        due = self.outbox.digest_due(rule.name)
+        if due == following:
+            return
+        with self.store.transaction():
+            if due is not None and due <= now_usec:
+                title, body = digest.text(rule, self.store, self.jobs, host=os.uname().nodename, until_usec=now_usec)
+                self.outbox.add(
+                    rule=rule.name,
+                    targets=len(rule.to),
+                    event="digest",
+                    job="",
+                    run_id=None,
+                    title=title,
+                    body=body,
+                    now_usec=now_usec,
+                )
+            self.outbox.set_digest_due(rule.name, following)
 
     def _take_news(self, since: int, now_usec: int) -> bool:
         """Look at a batch of ended runs; whether there were any. All of it is one transaction."""
@@ -143,5 +174,8 @@ def _due_at(rule: Rule, created: int, state: Target, now_usec: int) -> int:
         min(state.next_usec, now_usec + 3_600_000_000),
         now_usec if rule.quiet else 0,
     )
-    local = datetime.fromtimestamp(at / 1e6, UTC).astimezone()
-    return max(at, round(quiet_until(rule, local).timestamp() * 1e6)) if rule.quiet else at
+    return max(at, round(quiet_until(rule, _local(at)).timestamp() * 1e6)) if rule.quiet else at
+
+
+def _local(usec: int) -> datetime:
+    return datetime.fromtimestamp(usec / 1e6, UTC).astimezone()

@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd import caps, config, daemons, follow, ledger, secrecy
+from lsh_systemd import alerts, caps, config, daemons, follow, ledger, notify, secrecy
+from lsh_systemd.alertrule import SLACK_RULE
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.held import not_held
 from lsh_systemd.hints import hints
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
+from lsh_systemd.outbox import Outbox
 from lsh_systemd.queue import Queue
 from lsh_systemd.refresh import stale
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
@@ -56,6 +58,7 @@ class Doctor:
             ("journal", self._journal),
             ("agent", self._agent),
             ("queue", self._queue),
+            ("alerts", self._alerts),
             ("settings", self._settings),
             ("store", self._store),
             ("clock", self._clock),
@@ -173,6 +176,30 @@ class Doctor:
                 message=f"{daemons.QUEUE} is {state}: nothing starts what waits ({len(waiting)} now)",
                 fix=f"systemctl --{self.scope} enable --now {daemons.QUEUE}",
             )  # fmt: skip
+
+    def _alerts(self) -> Iterator[Finding]:
+        rules = alerts.rules_of(self.scope)
+        if not rules or not ledger.path(self.scope).exists():
+            return
+        if not notify.is_there() and any(rule.name != SLACK_RULE for rule in rules):
+            yield Finding(
+                check="alerts", level="error", message="apprise, which sends them, is missing", fix=notify.INSTALL
+            )
+        if self.manager.get(daemons.AGENT, UNIT, "ActiveState") != "active":
+            yield Finding(
+                check="alerts", level="error", message="there are rules, but the agent, which sends, is off",
+                fix=f"lshctl --{self.scope} agent enable",
+            )  # fmt: skip
+        outbox = Outbox(Store(ledger.path(self.scope)))
+        given_up = outbox.given_up()
+        for (name, target), state in outbox.targets().items():
+            lost = given_up.get((name, target), 0)
+            if state.tries:
+                yield Finding(
+                    check="alerts", level="error",
+                    message=f"the rule {name} cannot send ({state.tries} failures, {lost} given up): {state.error}",
+                    fix=f"lshctl --{self.scope} alerts test {name}",
+                )  # fmt: skip
 
     def _settings(self) -> Iterator[Finding]:
         config.load(self.scope)

@@ -240,7 +240,7 @@ def _state(row: dict[str, Any], target: dict[str, Any]) -> str:
 @click.argument("name", metavar="RULE")
 @with_app
 def test_command(app: App, name: str) -> None:
-    """Send a message to all URLs of a rule, now."""
+    """Send a message to all URLs of a rule, now; where that works, what has waited for another try follows."""
     import socket
 
     from lsh_systemd.alertrule import shown
@@ -258,9 +258,25 @@ def test_command(app: App, name: str) -> None:
             problems.append((url, error))
         else:
             click.echo(f"Sent to {shown(url)}.")
+    _send_waiting(app, rule, [url for url, _ in problems])
     if problems:
         url, first = problems[0]
         raise LshError(f"{shown(url)}: {first.message}", hint=first.hint)
+
+
+def _send_waiting(app: App, rule: "Rule", failing: list[str]) -> None:
+    """What waits for another try need not wait any longer where a test has come through."""
+    from lsh_systemd import daemons
+    from lsh_systemd.outbox import Target
+
+    outbox = _outbox(app)
+    states = outbox.targets()
+    for number, url in enumerate(rule.to):
+        state = states.get((rule.name, number))
+        if state and state.tries and url not in failing:
+            outbox.set_target(rule.name, number, Target(sent_usec=state.sent_usec))
+            daemons.provide(app.manager, [daemons.ALERT])
+            app.manager.start(daemons.ALERT)
 
 
 @alerts_command.command("mute")

@@ -1,11 +1,16 @@
 """Servers on this machine's loopback, which the booted machines share: what is sent to them can be looked at."""
 
+import email.policy
 import json
+import socket
 import threading
 from dataclasses import dataclass, field
+from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+
+from aiosmtpd.controller import Controller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +62,28 @@ class Http:
     def told(self) -> list[tuple[str, str]]:
         """The messages of json:// URLs, as (title, body), in their order."""
         return [(each.json()["title"], each.json()["message"]) for each in self.requests]
+
+
+class Mail:
+    """An SMTP server that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+
+    def __enter__(self) -> Self:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self._controller.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._controller.stop()
+
+    async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:  # noqa: N802  (aiosmtpd's)
+        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        self.messages.append(message)
+        return "250 OK"

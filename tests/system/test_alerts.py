@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.system.lsh import Lsh, seconds
 from tests.system.machine import eventually
-from tests.system.receiver import Http
+from tests.system.receiver import Http, Mail
 
 PROMPT = ("--gather", "0", "--at-most-every", "0")
 
@@ -79,3 +80,89 @@ def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -
     assert titles[0] == f"{watched} did not run when it should have" and f"{watched} has recovered" in titles
     assert resting not in str(http.told())
     assert "missed" not in {run["result"] for run in lsh.runs(resting)}
+
+
+def test_retries_are_waited_for_and_a_storm_is_one_message(agent: Lsh, http: Http) -> None:
+    """The URL's secret is shown nowhere; what is muted is noted and not told."""
+    lsh = agent
+    lsh("secrets", "set", "hook", input="s3cret/t0ken")
+    url = f"json://127.0.0.1:{http.port}/{{secret:hook}}"
+    lsh("alerts", "add", "storm", "--tag", "stormy", "--to", url, "--gather", "4s", "--at-most-every", "0")
+    flag = lsh.new_path()
+    again = lsh.add("--tag", "stormy", "--retries", "2", "--retry-delay", "100ms", "--", f"test -e {flag}")
+    others = [lsh.add("--tag", "stormy", "--", "exit 1") for _ in range(5)]
+    quiet = lsh.add("--tag", "stormy", "--", "exit 1")
+    lsh.add("--", "exit 1")
+    lsh("alerts", "mute", "--job", quiet, "--for", "1h")
+    for job in (again, *others, quiet):
+        lsh("start", job)
+    eventually(lambda: http.requests)
+    ((title, body),) = http.told()
+    assert http.requests[0].path == "/s3cret%2Ft0ken"
+    assert "6 alerts: " in title
+    assert all(job in body for job in (again, *others)) and quiet not in body
+    assert [run["attempt"] for run in lsh.runs(again)] == [1, 2, 3]
+    lsh.machine.run("touch", flag)
+    lsh.run(again)
+    eventually(lambda: http.requests[1:])
+    assert http.told()[1][0].endswith(f"{again} has recovered")
+    states = {each["job"]: each["state"] for each in lsh.json_of("alerts", "history")[::-1]}
+    assert states == dict.fromkeys([again, *others], "sent") | {quiet: "muted"}
+    shown = [lsh("alerts", *argv).stdout for argv in (("list",), ("list", "--json"), ("history", "--json"))]
+    assert "s3cret" not in "".join(shown) and "json://…" in shown[0]
+    assert "127.0.0.1" not in "".join(shown)
+
+
+def test_what_cannot_be_delivered_waits_and_is_told_once(agent: Lsh, http: Http) -> None:
+    lsh = agent
+    lsh("alerts", "add", "ops", "--to", f"json://127.0.0.1:{http.port}", *PROMPT)
+    http.answer = 500
+    job = lsh.add("--", "exit 1")
+    lsh.run(job, check=False)
+
+    def state() -> dict[str, Any]:
+        ((target,),) = [rule["targets"] for rule in lsh.json_of("alerts", "list")]
+        return dict(target)
+
+    eventually(lambda: state()["failures"])
+    lsh.systemctl("kill", "--signal=KILL", "lsh-agent.service")
+    eventually(lambda: lsh.json_of("agent", "status") == {"state": "active"})
+    time.sleep(2)
+    assert (len(http.requests), state()["failures"], state()["waiting"]) == (1, 1, 1)  # no loop
+    told = [each for each in lsh("doctor", "--json", check=False).json() if each["check"] == "alerts"]
+    assert [each["level"] for each in told] == ["error"] and "the rule ops cannot send" in told[0]["message"]
+    http.answer = 200
+    lsh("alerts", "test", "ops")
+    eventually(lambda: http.requests[2:])
+    assert [title.partition("] ")[2] for title, _ in http.told()[1:]] == [
+        "lshctl alerts test ops",
+        f"{job} failed: exit-code (exit status 1)",
+    ]
+    eventually(lambda: (state()["failures"], state()["waiting"]) == (0, 0))
+
+
+def test_mail_and_slack(agent: Lsh, http: Http) -> None:
+    """Slack's webhook works by its variables alone; a report goes out by mail."""
+    lsh = agent
+    folder = "/etc/lsh" if lsh.scope == "system" else "/home/bob/.config/lsh"
+    slack = f"SLACK_WEBHOOK_URL=http://127.0.0.1:{http.port}/services/T0/B0/x\nENABLE_SLACK_ALERTS=true\n"
+    with Mail() as mail:
+        lsh(
+            "alerts",
+            "add",
+            "mail",
+            "--to",
+            f"mailto://127.0.0.1:{mail.port}?from=lsh@example.org&to=ops@example.org",
+            *PROMPT,
+        )
+        lsh.machine.write(f"{folder}/environment", slack, user=lsh.user)
+        job = lsh.add("--", "echo '<!channel> it broke'; kill -9 $$")
+        lsh.run(job, check=False)
+        eventually(lambda: mail.messages and http.requests, timeout=20)
+        assert mail.messages[0]["Subject"].endswith(f"{job} failed: signal (signal KILL)")
+        assert "it broke" in mail.messages[0].get_content()
+        (posted,) = http.requests
+        assert posted.path == "/services/T0/B0/x"
+        assert f"{job} failed" in posted.json()["text"] and "<!channel>" not in posted.json()["text"]
+        assert [rule["name"] for rule in lsh.json_of("alerts", "list")] == ["mail", "slack"]
+        lsh.machine.run("rm", f"{folder}/environment")
