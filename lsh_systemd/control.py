@@ -110,7 +110,7 @@ class Control(Runs):
 
     def check_secrets(self, job: Job, before: Job | None = None) -> None:
         """Raise BadInput for a secret that is not there, or of no use as the job wants it; what it had stays."""
-        if before is None or job.secrets != before.secrets:
+        if before is None or (job.secrets, job.ping) != (before.secrets, before.ping):
             secrecy.check(job, self.scope, self.manager)
 
     def update(self, found: Found, job: Job, *, force: bool = False) -> int | None:
