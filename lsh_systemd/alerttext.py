@@ -28,7 +28,7 @@ def title_of(event: str, run: Run, reason: str | None = None) -> str:
 
 
 def body_of(run: Run, *, scope: Scope) -> str:
-    """How the run went, the last lines that it wrote, and the command to look closer."""
+    """How the run went, the command to look closer, and the last lines that it wrote."""
     lines = []
     if run.result == "missed":
         lines += [run.reason or "", f"lshctl --{scope} show {run.job}"]
@@ -39,9 +39,10 @@ def body_of(run: Run, *, scope: Scope) -> str:
         lines.append(f"started {_utc(run.started_usec)}{took}")
         if run.message:
             lines.append(f"it says: {run.message}")
+        # Last what a service that takes but short messages may cut off.
+        lines.append(f"lshctl --{scope} runs --id {run.id[:12]}")
         if last := _last_lines(run.output):
             lines += ["last lines:", *(f"  {line}" for line in last)]
-        lines.append(f"lshctl --{scope} runs --id {run.id[:12]}")
     return harmless("\n".join(lines))
 
 

@@ -57,11 +57,12 @@ def provide(manager: Manager, names: Iterable[str]) -> None:
 
 
 def _install(manager: Manager, folder: UnitDir, names: tuple[str, ...]) -> None:
-    """Write the units unless a package has brought them."""
-    if any((path / names[0]).exists() for path in manager.unit_path):
+    """Write the units unless a package has brought them, or they are there already."""
+    missing = [name for name in names if not any((path / name).exists() for path in manager.unit_path)]
+    if not missing:
         return
-    folder.write({name: _text(name, manager.scope) for name in names})
-    if any(map(manager.is_loaded, names)):
+    folder.write({name: _text(name, manager.scope) for name in missing})
+    if any(map(manager.is_loaded, missing)):
         manager.reload()
 
 

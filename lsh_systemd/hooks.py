@@ -112,7 +112,7 @@ def helpers(job: "Job") -> tuple[str, ...]:
         *(("lsh-failed@.service",) if tells_failure(job) else ()),
         *(("lsh-succeeded@.service",) if tells_success(job) else ()),
         *(("lsh-after@.service",) if job.after else ()),
-        *(("lsh-ping@.service", "lsh-started@.service") if job.ping else ()),
+        *(("lsh-tell-end@.service", "lsh-tell-start@.service") if job.ping else ()),
     )
 
 

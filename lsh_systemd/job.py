@@ -30,7 +30,8 @@ PREFIX = "lsh-"
 LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
 RESERVED_IDS = frozenset(
-    "after agent alert api catch-up collect failed ping prune queue record refresh started succeeded sync tick".split()
+    "after agent alert api catch-up collect failed prune queue record refresh succeeded sync tell-end tell-start "
+    "tick".split()
 )
 DEFAULT_SHELL = "/bin/sh"
 

@@ -6,11 +6,12 @@ still ran.
 """
 
 import hashlib
+import json
 import os
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from lsh_systemd import analyze
@@ -120,8 +121,7 @@ class Missed:
         if late and (held := self._held(found, job, expected.slack, store, now_usec)):
             return min(held, again)
         with store.transaction():
-            if late:
-                store.put([self._run(found, late, now_usec)])
+            store.put(self._told(found, late, runs, store, now_usec))
             if times:
                 Outbox(store).set_missed_checked(found.id, times[-1])
         return again
@@ -148,22 +148,34 @@ class Missed:
             until = max(until, min(told.ended_usec, now_usec) + _AGAIN_USEC)
         return until if until > now_usec else None
 
-    def _run(self, found: Found, late: Sequence[int], now_usec: int) -> Run:
-        """One for all times that were missed."""
-        key = f"{self._scope} {found.id} {late[0]} {now_usec}"
-        many = f"{len(late)}{' or more' if len(late) >= _MOST else ''} runs, from {_utc(late[0])} to {_utc(late[-1])},"
-        what = f"the run of {_utc(late[0])}" if len(late) == 1 else many
+    def _told(self, found: Found, late: Sequence[int], runs: Sequence[Run], store: Store, now_usec: int) -> list[Run]:
+        """The times that were missed as runs: one more for those of which nothing has been told, and the last one with
+        those that came after it before the job ran again."""
+        told = store.last_of_unit(_beside(found.id))
+        if not told or told.result != "missed" or (told.ended_usec or 0) < now_usec - _AGAIN_USEC:
+            return [self._run(found.id, late, now_usec)] if late else []
+        due = told.due_usec or 0
+        since = min((run.started_usec for run in runs if run.started_usec and run.started_usec > due), default=now_usec)
+        more, others = [each for each in late if each < since], [each for each in late if each >= since]
+        count = json.loads(told.metrics).get("missed", 1) + len(more)
+        longer = [replace(told, reason=_reason(due, more[-1], count), metrics=_metrics(count))] if more else []
+        return longer + ([self._run(found.id, others, now_usec)] if others else [])
+
+    def _run(self, job_id: str, late: Sequence[int], now_usec: int) -> Run:
+        """One for all these times."""
+        key = f"{self._scope} {job_id} {late[0]} {now_usec}"
         return Run(
             id=hashlib.sha256(key.encode()).hexdigest()[:32],
-            job=found.id,
-            unit=_beside(found.id),
+            job=job_id,
+            unit=_beside(job_id),
             host=os.uname().nodename,
             trigger="timer",
             started_usec=late[0],
             ended_usec=now_usec,
             due_usec=late[0],
             result="missed",
-            reason=f"{what} did not come",
+            reason=_reason(late[0], late[-1], len(late)),
+            metrics=_metrics(len(late)),
         )
 
 
@@ -195,6 +207,16 @@ def _intervals(expected: _Expected, runs: Sequence[Run], interval: timedelta) ->
     count = max(0, (expected.until - last) // step)
     times = [last + step * number for number in range(1, min(count, _MOST) + 1)]
     return times, last + step * (count + 1)
+
+
+def _reason(first: int, last: int, count: int) -> str:
+    if count == 1:
+        return f"the run of {_utc(first)} did not come"
+    return f"{count}{' or more' if count >= _MOST else ''} runs, from {_utc(first)} to {_utc(last)}, did not come"
+
+
+def _metrics(count: int) -> str:
+    return json.dumps({"missed": count})
 
 
 def _beside(job_id: str) -> str:

@@ -31,6 +31,8 @@ def send(url: str, title: str, body: str) -> None:
     """Deliver a message of plain text. Raises NotSent, or BadInput where no other try could do better."""
     apprise = _apprise()
     service = _service(url)
+    if "overflow=" not in url:  # Discord and others refuse what is too long for them
+        service.overflow_mode = apprise.OverflowMode.TRUNCATE
     try:
         with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as log:
             done = service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)

@@ -39,7 +39,7 @@ def test_a_failure_is_told_once_with_what_helps(agent: Lsh, http: Http) -> None:
     assert http.requests[0].path == "/hook"
     assert title.endswith(f"] {job} failed: exit-code (exit status 3)")
     assert "before" in body and "\\x1b[31mend" in body and "@everyone" not in body
-    assert body.endswith(f"lshctl --{lsh.scope} runs --id {run['id'][:12]}")
+    assert f"\nlshctl --{lsh.scope} runs --id {run['id'][:12]}\n" in body
     ((told,),) = [lsh.json_of("alerts", "history", "--limit", "1")]
     assert (told["state"], told["event"], told["run"]) == ("sent", "failure", run["id"])
 
@@ -75,9 +75,11 @@ def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -
     eventually(lambda: len(http.requests) >= 2, timeout=30)
     time.sleep(3)
     titles = [title.partition("] ")[2] for title, _ in http.told()]
-    # What was missed after the first message is told when the job runs again.
-    assert {*titles} <= {f"{watched} did not run when it should have", f"{watched} has recovered"}
-    assert titles[0] == f"{watched} did not run when it should have" and f"{watched} has recovered" in titles
+    assert titles == [f"{watched} did not run when it should have", f"{watched} has recovered"]
+    # What was missed after it had been told was added to it.
+    (missed,) = [run for run in lsh.runs(watched) if run["result"] == "missed"]
+    assert missed["metrics"]["missed"] >= 2
+    assert missed["reason"].startswith(f"{missed['metrics']['missed']} runs, from ")
     assert resting not in str(http.told())
     assert "missed" not in {run["result"] for run in lsh.runs(resting)}
 

@@ -58,7 +58,7 @@ def test_a_monitor_that_does_not_answer_holds_nothing_up(lsh: Lsh) -> None:
     """Nothing listens there; the job runs again and again in the meantime."""
     job = lsh.add("--ping", "http://127.0.0.1:9/x", "--", "true")
     ids = [lsh.run(job)["id"] for _ in range(3)]
-    trying = lsh.systemctl("list-units", "--plain", "--state=activating", f"lsh-ping@{job}:*").stdout
-    assert all(f"lsh-ping@{job}:{run_id}:s.service" in trying for run_id in ids)
+    trying = lsh.systemctl("list-units", "--plain", "--state=activating", f"lsh-tell-end@{job}:*").stdout
+    assert all(f"lsh-tell-end@{job}:{run_id}:s.service" in trying for run_id in ids)
     assert "no URL to ping" in lsh.refused("add", "bad", "--ping", 'http://x/"', "--", "true")
     assert "there is no secret" in lsh.refused("add", "bad", "--ping", "{secret:nowhere}", "--", "true")

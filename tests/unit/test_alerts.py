@@ -225,7 +225,7 @@ def test_what_is_shown_of_a_url() -> None:
 def test_messages_are_short_and_harmless(output: bytes, said: str) -> None:
     body = alerttext.body_of(run("exit-code", output=output, message=said), scope=Scope.SYSTEM)
     assert "@everyone" not in body and "\x1b" not in body and len(body) < 10_000
-    assert body.endswith("lshctl --system runs --id aaaaaaaaaaaa")
+    assert "\nlshctl --system runs --id aaaaaaaaaaaa" in body
 
 
 def test_many_alerts_are_one_message() -> None:
