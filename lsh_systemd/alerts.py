@@ -17,6 +17,7 @@ from lsh_systemd.alertrule import (
     slowness_of,
 )
 from lsh_systemd.alerttext import body_of, title_of
+from lsh_systemd.errors import LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.outbox import Alert, Outbox, Target
@@ -119,7 +120,10 @@ class Alerts:
         return bool(news)
 
     def _judge(self, run: Run, now_usec: int) -> None:
-        found = self.jobs.find(run.job)
+        try:
+            found = self.jobs.find(run.job)
+        except LshError:  # a unit file that cannot be read must not keep all others from being told of
+            found = None
         job = found.job if found else None
         for rule in self.rules:
             if not rule.covers(run.job, job):

@@ -197,7 +197,7 @@ class Doctor:
             if state.tries:
                 yield Finding(
                     check="alerts", level="error",
-                    message=f"the rule {name} cannot send ({state.tries} failures, {lost} given up): {state.error}",
+                    message=f"the rule {name} cannot send (tries: {state.tries}, given up: {lost}): {state.error}",
                     fix=f"lshctl --{self.scope} alerts test {name}",
                 )  # fmt: skip
 

@@ -16,9 +16,10 @@ from datetime import UTC, datetime, timedelta
 
 from lsh_systemd import analyze
 from lsh_systemd.alertrule import Rule
+from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
-from lsh_systemd.manager import UNIT, Manager
+from lsh_systemd.manager import TIMER, UNIT, Manager
 from lsh_systemd.outbox import Outbox
 from lsh_systemd.queue import Queue
 from lsh_systemd.run import Run
@@ -86,14 +87,17 @@ class Missed:
         for found in jobs.all():
             grace = [rule.grace for rule in rules if "missed" in rule.on and rule.covers(found.id, found.job)]
             if grace and found.job and found.job.has_timer:
-                wake = self._look_at(found, found.job, max(grace), checked.get(found.id), store, now_usec)
+                try:
+                    wake = self._look_at(found, found.job, max(grace), checked.get(found.id), store, now_usec)
+                except BadInput:  # a calendar that systemd does not take: doctor tells; the others are looked at
+                    continue
                 wakes += [] if wake is None else [wake]
         return min(wakes, default=None)
 
     def _look_at(
         self, found: Found, job: Job, grace: timedelta, checked: int | None, store: Store, now_usec: int
     ) -> int | None:
-        outbox, lines = Outbox(store), on_calendar(found.pair.timer)
+        outbox, lines = Outbox(store), self._lines(found)
         rests = not found.pair.enabled and (checked is None or Stamps(self._scope).rests(found.timer))
         if rests or not (lines or job.interval):
             return None
@@ -109,6 +113,12 @@ class Missed:
         wake = self._judge(expected, job, lines, store, now_usec)
         self._looked[found.id] = (key, wake)
         return wake
+
+    def _lines(self, found: Found) -> list[str]:
+        """The timer's calendar: its file's, or, with an administrator's drop-in, what systemd has made of both."""
+        if any(path.parent.name == f"{found.timer}.d" for path in found.drop_ins()):
+            return [line for _, line, _ in self._manager.get(found.timer, TIMER, "TimersCalendar")]
+        return on_calendar(found.pair.timer)
 
     def _judge(self, expected: _Expected, job: Job, lines: list[str], store: Store, now_usec: int) -> int:
         """Find what was missed; when to look again."""

@@ -229,7 +229,7 @@ def _state(row: dict[str, Any], target: dict[str, Any]) -> str:
     if row["muted"]:
         words.append("muted" + (f" until {row['muted_until']}" if row["muted_until"] else ""))
     if target["failures"]:
-        words.append(f"failed {target['failures']} times: {target['error']}")
+        words.append(f"failing ({target['failures']}): {target['error']}")
     words += [
         f"{target[key]} {text}" for key, text in (("waiting", "waiting"), ("given_up", "given up")) if target[key]
     ]

@@ -10,6 +10,9 @@ from tests.system.lsh import Lsh, seconds
 from tests.system.machine import eventually
 from tests.system.receiver import Http, Mail
 
+# Where one scope shows what there is to see.
+as_root = pytest.mark.parametrize("scope", ["system"], indirect=True)
+as_bob = pytest.mark.parametrize("scope", ["user"], indirect=True)
 PROMPT = ("--gather", "0", "--at-most-every", "0")
 
 
@@ -44,6 +47,7 @@ def test_a_failure_is_told_once_with_what_helps(agent: Lsh, http: Http) -> None:
     assert (told["state"], told["event"], told["run"]) == ("sent", "failure", run["id"])
 
 
+@as_bob
 def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -> None:
     """The timer is stopped behind lshctl's back; with the agent off, it is told of when the agent is back."""
     lsh = agent
@@ -84,6 +88,7 @@ def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -
     assert "missed" not in {run["result"] for run in lsh.runs(resting)}
 
 
+@as_root
 def test_retries_are_waited_for_and_a_storm_is_one_message(agent: Lsh, http: Http) -> None:
     """The URL's secret is shown nowhere; what is muted is noted and not told."""
     lsh = agent
@@ -115,6 +120,7 @@ def test_retries_are_waited_for_and_a_storm_is_one_message(agent: Lsh, http: Htt
     assert "127.0.0.1" not in "".join(shown)
 
 
+@as_bob
 def test_what_cannot_be_delivered_waits_and_is_told_once(agent: Lsh, http: Http) -> None:
     lsh = agent
     lsh("alerts", "add", "ops", "--to", f"json://127.0.0.1:{http.port}", *PROMPT)
@@ -143,6 +149,7 @@ def test_what_cannot_be_delivered_waits_and_is_told_once(agent: Lsh, http: Http)
     eventually(lambda: (state()["failures"], state()["waiting"]) == (0, 0))
 
 
+@as_bob
 def test_mail_and_slack(agent: Lsh, http: Http) -> None:
     """Slack's webhook works by its variables alone; a report goes out by mail."""
     lsh = agent
@@ -168,3 +175,35 @@ def test_mail_and_slack(agent: Lsh, http: Http) -> None:
         assert f"{job} failed" in posted.json()["text"] and "<!channel>" not in posted.json()["text"]
         assert [rule["name"] for rule in lsh.json_of("alerts", "list")] == ["mail", "slack"]
         lsh.machine.run("rm", f"{folder}/environment")
+
+
+@as_root
+def test_rules_that_are_refused(lsh: Lsh) -> None:
+    """Nothing is changed then, and no password is repeated."""
+    url = "mailto://me:s3cret@example.org"
+    for argv, words in (
+        (("add", "ops", "--to", "nonsense"), "no scheme"),
+        (("add", "ops", "--to", "nosuchservice://s3cret"), "does not understand"),
+        (("add", "ops", "--to", "json://x/{secret:nowhere}"), "there is no secret nowhere"),
+        (("add", "ops", "--to", url, "--on", "disaster"), "no event"),
+        (("add", "ops", "--to", url, "--success-rate-below", "many"), "no percentage"),
+        (("add", "a b", "--to", url), "name of a rule"),
+        (("add", "ops"), "nowhere to send"),
+        (("remove", "nowhere"), "no rule"),
+        (("test", "nowhere"), "no rule"),
+        (("mute",), "either a rule or a job"),
+        (("unmute", "--job", "nowhere"), "no job"),
+    ):
+        said = lsh.told_off("alerts", *argv)
+        assert words in said and "s3cret" not in said
+    assert lsh.json_of("alerts", "list") == []
+    lsh("alerts", "add", "ops", "--to", url, "--dry-run")
+    assert lsh.json_of("alerts", "list") == []
+    lsh("alerts", "add", "ops", "--to", url)
+    assert "--replace" in lsh.told_off("alerts", "add", "ops", "--to", url)
+    lsh("alerts", "add", "ops", "--to", url, "--replace", "--quiet", "22:00-07:00")
+    file = "/etc/lsh/alerts.toml" if lsh.scope == "system" else "/home/bob/.config/lsh/alerts.toml"
+    assert lsh.machine.run("stat", "--format=%a", file).stdout == "600\n"
+    (rule,) = lsh.json_of("alerts", "list")
+    assert (rule["quiet"], rule["targets"][0]["url"]) == ("22:00-07:00", "mailto://…")
+    lsh("alerts", "remove", "ops")

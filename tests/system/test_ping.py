@@ -54,6 +54,7 @@ def test_the_url_may_be_a_secret_and_a_skipped_run_is_not_told(lsh: Lsh, http: H
     assert "is used by" in lsh.told_off("secrets", "remove", "hc")
 
 
+@pytest.mark.parametrize("scope", ["system"], indirect=True)
 def test_a_monitor_that_does_not_answer_holds_nothing_up(lsh: Lsh) -> None:
     """Nothing listens there; the job runs again and again in the meantime."""
     job = lsh.add("--ping", "http://127.0.0.1:9/x", "--", "true")

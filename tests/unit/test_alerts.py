@@ -28,8 +28,9 @@ from lsh_systemd.alertrule import (
 from lsh_systemd.alerts import Alerts
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
-from lsh_systemd.jobs import Jobs
+from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.missed import unanswered
+from lsh_systemd.outbox import Target
 from lsh_systemd.retry import RESULTS, will_retry
 from lsh_systemd.run import Run
 from lsh_systemd.scope import Scope
@@ -268,6 +269,9 @@ class _NoJobs(Jobs):
     def find(self, name: str) -> None:
         return None
 
+    def all(self) -> list[Found]:
+        return []
+
 
 def test_news_are_noted_with_the_run_and_told_once() -> None:
     """However often a run is written again; nothing is noted while there are no rules."""
@@ -299,3 +303,64 @@ def test_news_are_noted_with_the_run_and_told_once() -> None:
     alerts.outbox.turn_off()
     store.put([replace(failed, id="d" * 32)])
     assert store.query("SELECT * FROM alert_news") == []
+
+
+def _alerts(rule: Rule, *runs: Run) -> Alerts:
+    """Alerts that have taken these runs in at 100 s (µs since 1970)."""
+    alerts = Alerts(Scope.USER, store=Store(None), jobs=_NoJobs(), rules=[rule])
+    alerts.step(0)
+    alerts.store.put(runs)
+    alerts.step(100_000_000)
+    return alerts
+
+
+@pytest.mark.parametrize(
+    ("rule", "target", "due"),
+    [
+        ({}, Target(), 105),  # gathering
+        ({"gather": timedelta()}, Target(), 100),
+        ({}, Target(sent_usec=90_000_000), 150),  # a minute from the last message
+        ({"at_most_every": timedelta(hours=1)}, Target(sent_usec=90_000_000), 3690),
+        ({}, Target(tries=3, next_usec=300_000_000), 300),
+        ({}, Target(sent_usec=2**60), 160),  # the clock was set back since
+        ({}, Target(tries=9, next_usec=2**60), 3700),
+    ],
+)
+def test_when_a_message_is_due(rule: dict[str, Any], target: Target, due: int) -> None:
+    alerts = _alerts(replace(RULE, **rule), run("exit-code"))
+    alerts.outbox.set_target("ops", 0, target)
+    assert [each.at_usec // 1_000_000 for each in alerts.due(100_000_000)] == [due]
+
+
+def test_a_low_success_rate_is_told_once_until_it_has_been_better() -> None:
+    rule = replace(RULE, on=(), success_rate=0.8, window=5)
+    results = ["success"] * 5 + ["exit-code"] * 5 + ["success"] * 5 + ["exit-code"] * 2
+    runs = [run(result, id=f"{n:032x}", started_usec=n + 1) for n, result in enumerate(results)]
+    (due,) = _alerts(rule, *runs).due(0)
+    assert [(each.event, int(each.run_id or "", 16)) for each in due.alerts] == [
+        ("success-rate", 6),
+        ("success-rate", 16),
+    ]
+
+
+def test_a_digest_is_one_however_many_were_missed() -> None:
+    rule = replace(RULE, on=(), digest="daily", gather=timedelta())
+    alerts = _alerts(rule, run("exit-code"))
+    day = 86_400_000_000
+    assert alerts.due(0) == [] and 0 < (alerts.next_digest() or 0) <= 100_000_000 + day
+    alerts.store.put([run("exit-code", started_usec=9 * day, ended_usec=9 * day), run("success", id="b" * 32)])
+    for _ in range(2):
+        alerts.step(9 * day + day // 2)
+    ((told,),) = [due.alerts for due in alerts.due(10 * day)]
+    assert told.title.endswith("daily report: 1 jobs, 1 runs, 1 failures")
+    assert "j: 1 runs, 0.0% successful" in told.body and told.body.endswith("1 exit-code")
+    assert 9 * day + day // 2 < (alerts.next_digest() or 0) <= 10 * day + day // 2
+
+
+def test_what_belongs_to_a_rule_that_is_gone_is_given_up() -> None:
+    alerts = _alerts(RULE, run("exit-code"))
+    alerts.rules = [replace(RULE, name="other")]
+    assert alerts.due(0) == []
+    assert [(each.state, each.error) for each in alerts.outbox.history(0)] == [("given-up", "its rule is gone")]
+    alerts.outbox.forget_rule("ops")
+    assert alerts.outbox.history(0) == []
