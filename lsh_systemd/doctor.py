@@ -256,6 +256,10 @@ class Doctor:
                 yield Finding(
                     check=name, level="error", message=words, fix=f"lshctl --{self.scope} secrets set {secret}"
                 )  # fmt: skip
+            if found.job and found.job.ping and not shutil.which("curl", path="/usr/bin:/bin"):
+                yield Finding(
+                    check=name, level="error", message="it has a --ping, but there is no curl", fix="apt install curl"
+                )  # fmt: skip
             timer = units.get(found.timer)
             yield from self._missing(found, all_found)
             waits_on = [each for each in found.activators if each != found.timer or not found.valid_job.on_boot]

@@ -70,9 +70,10 @@ class Outbox:
     def turn_on(self, now_usec: int) -> int:
         """Have ended runs noted; since when they are (µs since 1970)."""
         since = self._state(ON)
-        if since is None:
-            self.set_state(ON, str(now_usec))
-        return int(since) if since else now_usec
+        if since and int(since) <= now_usec:
+            return int(since)
+        self.set_state(ON, str(now_usec))  # for the first time; or the clock was set back
+        return now_usec
 
     def turn_off(self) -> None:
         if self._state(ON) is not None:

@@ -2,7 +2,8 @@
 -- there are rules, µs since 1970), in the transaction that ends the run, whoever collects it.
 CREATE TABLE alert_news (run_id TEXT PRIMARY KEY) STRICT;
 CREATE TRIGGER alert_news_new AFTER INSERT ON runs WHEN NEW.result IS NOT NULL AND EXISTS (SELECT 1 FROM state WHERE key = 'alerts') BEGIN INSERT INTO alert_news (run_id) SELECT NEW.id WHERE NOT EXISTS (SELECT 1 FROM alert_news WHERE run_id = NEW.id); END;
-CREATE TRIGGER alert_news_ended AFTER UPDATE OF result ON runs WHEN NEW.result IS NOT NULL AND NEW.result IS NOT OLD.result AND EXISTS (SELECT 1 FROM state WHERE key = 'alerts') BEGIN INSERT INTO alert_news (run_id) SELECT NEW.id WHERE NOT EXISTS (SELECT 1 FROM alert_news WHERE run_id = NEW.id); END;
+-- Which attempt a run was may come in after its end, and decides whether it was the last.
+CREATE TRIGGER alert_news_ended AFTER UPDATE OF result, attempt ON runs WHEN NEW.result IS NOT NULL AND (NEW.result IS NOT OLD.result OR NEW.attempt IS NOT OLD.attempt) AND EXISTS (SELECT 1 FROM state WHERE key = 'alerts') BEGIN INSERT INTO alert_news (run_id) SELECT NEW.id WHERE NOT EXISTS (SELECT 1 FROM alert_news WHERE run_id = NEW.id); END;
 -- What is to be told, one row for each URL of a rule; a run is told of once for each event.
 CREATE TABLE alerts (
     id           INTEGER PRIMARY KEY,

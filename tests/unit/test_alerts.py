@@ -1,5 +1,6 @@
 """Rules of alerts: what they take and refuse, what they make of a run, and when they are silent."""
 
+import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsh_systemd import alertfile, alerttext
+from lsh_systemd import alertfile, alerttext, notify
 from lsh_systemd.alertrule import (
     GIVE_UP_AFTER,
     Rule,
@@ -26,7 +27,7 @@ from lsh_systemd.alertrule import (
     with_secrets,
 )
 from lsh_systemd.alerts import Alerts
-from lsh_systemd.errors import BadInput
+from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.missed import unanswered
@@ -35,6 +36,7 @@ from lsh_systemd.retry import RESULTS, will_retry
 from lsh_systemd.run import Run
 from lsh_systemd.scope import Scope
 from lsh_systemd.store import Store
+from lsh_systemd.unitdir import UnitPair
 
 RULE = Rule(name="ops", to=("json://x",))
 RUN = Run(id="a" * 32, job="j", unit="lsh-j.service", host="h", result="success", started_usec=10, ended_usec=20)
@@ -266,7 +268,7 @@ class _NoJobs(Jobs):
     def __init__(self) -> None:
         super().__init__(Scope.USER)
 
-    def find(self, name: str) -> None:
+    def find(self, name: str) -> Found | None:
         return None
 
     def all(self) -> list[Found]:
@@ -355,6 +357,40 @@ def test_a_digest_is_one_however_many_were_missed() -> None:
     assert told.title.endswith("daily report: 1 jobs, 1 runs, 1 failures")
     assert "j: 1 runs, 0.0% successful" in told.body and told.body.endswith("1 exit-code")
     assert 9 * day + day // 2 < (alerts.next_digest() or 0) <= 10 * day + day // 2
+
+
+def test_a_last_attempt_that_is_known_late_is_told() -> None:
+    """The journal may tell of the end first, and then which attempt it was."""
+    job = Job(name="j", command="true", retries=1)
+
+    class OneJob(_NoJobs):
+        def find(self, name: str) -> Found | None:
+            pair = UnitPair(service="", timer="", enabled=True)
+            return Found(id=name, job=job, pair=pair, dir=self.lasting, transient=False, changed=False)
+
+    alerts = Alerts(Scope.USER, store=Store(None), jobs=OneJob(), rules=[RULE])
+    alerts.step(0)
+    for attempt, told in ((1, 0), (2, 1)):
+        alerts.store.put([run("exit-code", attempt=attempt)])
+        alerts.step(10)
+        assert len(alerts.due(10)) == told
+
+
+def test_without_apprise_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    assert not notify.is_there()
+    with pytest.raises(LshError, match="not installed") as caught:
+        notify.check("json://x")
+    assert "python3-apprise" in (caught.value.hint or "")
+
+
+def test_a_clock_that_was_set_back_does_not_hide_what_comes() -> None:
+    alerts = Alerts(Scope.USER, store=Store(None), jobs=_NoJobs(), rules=[RULE])
+    alerts.step(2**50)
+    alerts.step(5)
+    alerts.store.put([run("exit-code")])
+    alerts.step(100)
+    assert len(alerts.due(100)) == 1
 
 
 def test_what_belongs_to_a_rule_that_is_gone_is_given_up() -> None:
