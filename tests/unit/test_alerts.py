@@ -64,7 +64,6 @@ def run(result: str | None, seconds: float = 1, **fields: Any) -> Run:
         ({"name": "a", "to": "json://x", "digest": "daily", "digest_at": "24:00"}, "time of day"),
         ({"name": "a", "to": "json://x", "p95_times": 0.5}, "between 1 and 1000"),
         ({"name": "a", "to": "json://x", "success_rate": 2}, "success rate"),
-        ({"name": "a", "to": "json://x", "success_rate": "much"}, "number"),
         ({"name": "a", "to": "json://x", "window": True}, "number"),
         ({"name": "a", "to": "json://x", "grace": "0"}, "1s or more"),
         ({"name": "a", "to": "json://x", "gather": "2 years"}, "year"),
@@ -105,7 +104,6 @@ def test_a_rule_comes_back_from_its_file(tmp_path: Path, monkeypatch: pytest.Mon
         ({"jobs": ("x", "backup")}, True),
         ({"jobs": ("x",)}, False),
         ({"tags": ("db", "web")}, True),
-        ({"tags": ("web",)}, False),
         ({"groups": ("g",)}, True),
         ({"tags": ("db",), "groups": ("other",)}, False),
     ],
@@ -119,7 +117,6 @@ def test_which_jobs_it_is_about(rule: dict[str, Any], covered: bool) -> None:
     ("on", "result", "event"),
     [
         (("failure",), "exit-code", "failure"),
-        (("failure",), "timeout", "failure"),
         (("failure", "timeout"), "timeout", "timeout"),
         (("timeout",), "exit-code", None),
         (("oom",), "oom-kill", "oom"),
