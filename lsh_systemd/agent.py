@@ -5,15 +5,19 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from types import FrameType
 
-from lsh_systemd import ledger
+from lsh_systemd import daemons, ledger
+from lsh_systemd.alertrule import Rule
+from lsh_systemd.alerts import Alerts, rules_of
 from lsh_systemd.collector import SETTLE_SECONDS
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.journal import Journal
-from lsh_systemd.manager import Manager
+from lsh_systemd.manager import UNIT, Manager
+from lsh_systemd.missed import Missed
 from lsh_systemd.scope import Scope
 from lsh_systemd.span import format_span
 from lsh_systemd.store import Store
@@ -21,6 +25,8 @@ from lsh_systemd.stuck import going
 
 # How long to wait after a failure (a full disk, say) before trying again.
 _RETRY_SECONDS = 10.0
+# How often to look whether what is being sent has been sent.
+_SENDING_SECONDS = 2.0
 
 
 class _Stopped(Exception):
@@ -31,9 +37,9 @@ def run(scope: Scope) -> None:
     """Collect until SIGTERM. A store that cannot be written now is tried again; the journal keeps what is to come."""
     signal.signal(signal.SIGTERM, _stop)
     longest = _watchdog_seconds() / 2
-    stuck = _Stuck(scope)
+    stuck, alerts = _Stuck(scope), _Alerts(scope)
     try:
-        changes = Journal(scope).changes(lambda: min(longest, stuck.look()))
+        changes = Journal(scope).changes(lambda: min(longest, stuck.look(), alerts.look()))
         # Ready to follow; a store that cannot be written now is no reason for systemd to give up on the agent.
         _notify("READY=1")
         _collect(scope)
@@ -68,6 +74,65 @@ class _Stuck:
                 print(f"<4>{text}; lshctl reset-stuck ends it", file=sys.stderr, flush=True)
         self._told = {run.run_id for run in runs if run.stuck}
         return min((run.seconds_left for run in runs if run.seconds_left is not None), default=math.inf)
+
+
+class _Alerts:
+    """Has alerts sent when they are due, by a unit that may use the network and that ends when it is done."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope, self._manager = scope, Manager(scope)
+        self._missed = Missed(scope, self._manager)
+        self._told = ""
+        self._asked_for: set[tuple[int, int]] = set()
+        self._started, self._pause = 0.0, _SENDING_SECONDS
+        self._on = True  # whether the store may have to be told that there are no rules any more
+
+    def look(self) -> float:
+        """The seconds until something is due."""
+        try:
+            rules = rules_of(self._scope)
+            self._told = ""
+            if not rules and not self._on:
+                return math.inf
+            return self._look(rules)
+        except LshError as error:
+            if error.message != self._told:  # once: a mistake in a file may stay there for long
+                self._told = error.message
+                print(f"<3>alerts: {error.message}", file=sys.stderr, flush=True)
+            return _RETRY_SECONDS * 6
+
+    def _look(self, rules: Sequence[Rule]) -> float:
+        store = Store(ledger.path(self._scope))
+        try:
+            self._on = bool(rules)
+            jobs = Jobs(self._scope)
+            alerts = Alerts(self._scope, store=store, jobs=jobs, rules=rules)
+            if not rules:
+                alerts.outbox.turn_off()
+                return math.inf
+            now = time.time_ns() // 1000
+            missed = self._missed.look(store, jobs, rules, now)
+            alerts.step(now)
+            waiting = alerts.due(now)
+            later = [each for each in (missed, alerts.next_digest()) if each is not None]
+        finally:
+            store.close()
+        if not any(each.at_usec <= now for each in waiting):
+            times = [*(each.at_usec for each in waiting), *later]
+            return max(0.0, (min(times) - now) / 1e6) if times else math.inf
+        if self._manager.get(daemons.ALERT, UNIT, "ActiveState") not in ("inactive", "failed"):
+            return _SENDING_SECONDS
+        # Where it ends without having done anything, it is started less and less often. (Its end wakes us, too.)
+        what = {(each.alerts[0].id, each.state.tries) for each in waiting}
+        if what != self._asked_for:
+            self._asked_for, self._pause = what, _SENDING_SECONDS
+        elif (left := self._started + self._pause - time.monotonic()) > 0:
+            return left
+        else:
+            self._pause = min(2 * self._pause, 3600.0)
+        self._started = time.monotonic()
+        self._manager.start(daemons.ALERT)
+        return self._pause
 
 
 def _collect(scope: Scope) -> None:

@@ -53,6 +53,8 @@ def missed(times: Sequence[int], runs: Sequence[Run]) -> list[int]:
     """
     answered: set[int] = set()
     for run in runs:
+        if run.result == "missed":
+            continue
         if run.trigger == TRIGGER and run.due_usec is not None:
             answered.add(run.due_usec)
         elif run.started_usec is not None:

@@ -133,7 +133,7 @@ class Control(Runs):
 
     def check_secrets(self, job: Job, before: Job | None = None) -> None:
         """Raise BadInput for a secret that is not there, or of no use as the job wants it; what it had stays."""
-        if before is None or job.secrets != before.secrets:
+        if before is None or (job.secrets, job.ping) != (before.secrets, before.ping):
             secrecy.check(job, self.scope, self.manager)
 
     def update(self, found: Found, job: Job, *, force: bool = False, verb: str | None = "set") -> int | None:
@@ -234,6 +234,7 @@ class Control(Runs):
             for name in found.activators:  # first: on a read-only file system nothing is changed
                 found.dir.disable(name)
             self._stop(found.activators)
+            self.stamps.rest(found.timer)
         self.cancel_retry(found)
         self.note("disable", found.id, {"enabled": (found.pair.enabled, False)})
 
@@ -289,6 +290,7 @@ class Control(Runs):
             self.manager.reset_failed(found.service)
 
     def _activate(self, folder: UnitDir, job: Job) -> None:
+        self.stamps.wake(job.timer)
         self._enable(folder, job)
         self._start_activators(job)
 

@@ -20,7 +20,9 @@ CATCH_UP = "lsh-catch-up.service"
 QUEUE = "lsh-queue.path"
 # Keeps the ledger from growing for ever, and looks daily whether it is sound.
 PRUNE_TIMER = "lsh-prune.timer"
-_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER)
+# Sends alerts, when the agent starts it.
+ALERT = "lsh-alert.service"
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl, which no package has brought here.\n"

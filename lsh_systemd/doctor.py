@@ -10,13 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd import caps, config, daemons, follow, ledger, secrecy, storefile
+from lsh_systemd import alerts, caps, config, daemons, follow, ledger, notify, secrecy, storefile
+from lsh_systemd.alertrule import SLACK_RULE
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.held import not_held
 from lsh_systemd.hints import hints
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import TIMER, UNIT, AccessDenied, NoSuchUnit
+from lsh_systemd.outbox import Outbox
 from lsh_systemd.queue import Queue
 from lsh_systemd.refresh import stale
 from lsh_systemd.run import rfc3339
@@ -60,6 +62,7 @@ class Doctor:
             ("journal", self._journal),
             ("agent", self._agent),
             ("queue", self._queue),
+            ("alerts", self._alerts),
             ("settings", self._settings),
             ("store", self._store),
             ("clock", self._clock),
@@ -183,6 +186,30 @@ class Doctor:
                 fix=f"systemctl --{self.scope} enable --now {daemons.QUEUE}",
             )  # fmt: skip
 
+    def _alerts(self) -> Iterator[Finding]:
+        rules = alerts.rules_of(self.scope)
+        if not rules or not ledger.path(self.scope).exists():
+            return
+        if not notify.is_there() and any(rule.name != SLACK_RULE for rule in rules):
+            yield Finding(
+                check="alerts", level="error", message="apprise, which sends them, is missing", fix=notify.INSTALL
+            )
+        if self.manager.get(daemons.AGENT, UNIT, "ActiveState") != "active":
+            yield Finding(
+                check="alerts", level="error", message="there are rules, but the agent, which sends, is off",
+                fix=f"lshctl --{self.scope} agent enable",
+            )  # fmt: skip
+        outbox = Outbox(Store(ledger.path(self.scope)))
+        given_up = outbox.given_up()
+        for (name, target), state in outbox.targets().items():
+            lost = given_up.get((name, target), 0)
+            if state.tries:
+                yield Finding(
+                    check="alerts", level="error",
+                    message=f"the rule {name} cannot send (tries: {state.tries}, given up: {lost}): {state.error}",
+                    fix=f"lshctl --{self.scope} alerts test {name}",
+                )  # fmt: skip
+
     def _settings(self) -> Iterator[Finding]:
         config.load(self.scope)
         yield from ()
@@ -270,6 +297,10 @@ class Doctor:
                 secret, words = problem
                 yield Finding(
                     check=name, level="error", message=words, fix=f"lshctl --{self.scope} secrets set {secret}"
+                )  # fmt: skip
+            if found.job and found.job.ping and not shutil.which("curl", path="/usr/bin:/bin"):
+                yield Finding(
+                    check=name, level="error", message="it has a --ping, but there is no curl", fix="apt install curl"
                 )  # fmt: skip
             timer = units.get(found.timer)
             yield from self._missing(found, all_found)

@@ -1,7 +1,6 @@
 """Figures of the ended runs, read from the store without reading the runs: days that are reckoned already, and indexes
 in which a percentile stands at its place."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -9,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from lsh_systemd.rollup import DAY_USEC, FIGURES, STALE, reckoned
+from lsh_systemd.rollup import DAY_USEC, FIGURES, STALE, nearest_rank, reckoned
 
 Query = Callable[[str, Sequence[object]], list[Any]]
 _END = 2**62  # later than any run
@@ -351,11 +350,6 @@ class Figures:
             (job, name, period.since_usec, period.until_usec, values - 1 - nearest_rank(95, values)),
         )
         return float(rows[0][0])
-
-
-def nearest_rank(percent: float, count: int) -> int:
-    """The place, from 0 on, of the smallest of so many values that at least ``percent`` % do not exceed."""
-    return max(0, math.ceil(percent / 100 * count) - 1)
 
 
 def merged(parts: Sequence[Totals]) -> Totals:

@@ -27,6 +27,9 @@ FOLLOWED = "lsh-followed.conf"
 
 _WORD = re.compile(r"[A-Za-z0-9._-]+")
 _PORT = re.compile(r"(?:(?P<host>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]):)?(?P<port>\d{1,5})")
+# No blank, quote or backslash (libexec/ping puts it between quotes), and at most one secret.
+_URL = r"[!#-\[\]-z|~]"
+_PING = re.compile(rf"(?=https?://|\{{secret:){_URL}*(\{{secret:[A-Za-z0-9_.-]{{1,100}}\}}{_URL}*)?")
 _ABSTRACT = re.compile(r"@[A-Za-z0-9_./:-]{1,100}")
 # sun_path less its NUL.
 _LONGEST_SOCKET_PATH = 107
@@ -50,6 +53,10 @@ def check(job: "Job") -> None:
         check_path("path of --when-path", path)
     for address in job.when_socket:
         _check_address(address)
+    if job.ping is not None and not _PING.fullmatch(job.ping):
+        raise BadInput(
+            f"{visible(job.ping)} is no URL to ping", hint="--ping https://hc-ping.com/UUID, or '{secret:NAME}'"
+        )
 
 
 def _hook(text: str) -> str:
@@ -103,14 +110,26 @@ def helpers(job: "Job") -> tuple[str, ...]:
     """Our own units that these need."""
     return (
         *(("lsh-failed@.service",) if tells_failure(job) else ()),
-        *(("lsh-succeeded@.service",) if job.on_success or job.after else ()),
+        *(("lsh-succeeded@.service",) if tells_success(job) else ()),
         *(("lsh-after@.service",) if job.after else ()),
+        *(("lsh-tell-end@.service", "lsh-tell-start@.service") if job.ping else ()),
     )
 
 
 def tells_failure(job: "Job") -> bool:
     """Whether something of ours is to happen when the job has failed."""
-    return bool(job.on_failure or job.retries or job.after)
+    return bool(job.on_failure or job.retries or job.after or job.ping)
+
+
+def tells_success(job: "Job") -> bool:
+    """The same for a success."""
+    return bool(job.on_success or job.after or job.ping)
+
+
+def tells_start(job: "Job") -> bool:
+    """Whether the monitor outside is told that a run has begun: not where the start may yet come to nothing, or where
+    runs go on side by side."""
+    return bool(job.ping) and job.condition is None and job.overlap != "parallel"
 
 
 def waits_for(job: "Job") -> list[str]:

@@ -30,7 +30,8 @@ PREFIX = "lsh-"
 LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
 RESERVED_IDS = frozenset(
-    "after agent alert api catch-up collect failed prune queue record refresh succeeded sync tick".split()
+    "after agent alert api catch-up collect failed prune queue record refresh succeeded sync tell-end tell-start "
+    "tick".split()
 )
 DEFAULT_SHELL = "/bin/sh"
 
@@ -121,6 +122,8 @@ class Job:
     when_socket: tuple[str, ...] = ()
     on_success: tuple[str, ...] = ()
     on_failure: tuple[str, ...] = ()
+    # a monitor outside that is told of each run: its URL, perhaps with {secret:NAME}
+    ping: str | None = None
     allow_dangerous: bool = False
 
     def __post_init__(self) -> None:

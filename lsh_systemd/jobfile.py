@@ -239,5 +239,6 @@ _READERS: dict[str, Callable[[str, Plain], Any]] = {
     "when_socket": _texts,
     "on_success": _texts,
     "on_failure": _texts,
+    "ping": _text,
     "allow_dangerous": _flag,
 }

@@ -64,6 +64,13 @@ class Found:
         except OSError:
             return 0
 
+    def enabled_usec(self) -> int:
+        """When its timer was enabled (µs since 1970); 0 where it is not."""
+        try:
+            return (self.dir.path / "timers.target.wants" / self.timer).lstat().st_mtime_ns // 1000
+        except OSError:
+            return 0
+
     def drop_ins(self) -> list[Path]:
         """The administrator's own additions, which we never touch."""
         folders = (self.dir.path / f"{name}.d" for name in (self.service, self.timer, *self.pair.others))

@@ -11,6 +11,7 @@ from lsh_systemd.text import visible
 
 if TYPE_CHECKING:
     from lsh_systemd.job import Job
+    from lsh_systemd.run import Run
 
 MOST = 100
 RESULTS = ("exit-code", "signal", "core-dump", "timeout", "oom-kill", "watchdog", "resources")
@@ -36,6 +37,15 @@ def delays(job: "Job") -> list[timedelta]:
     """How long to wait before each retry: twice as long each time, up to the longest."""
     longest = max(job.retry_max_delay, job.retry_delay)
     return [min(job.retry_delay * 2 ** min(number, 60), longest) for number in range(job.retries)]
+
+
+def will_retry(job: "Job", run: "Run") -> bool:
+    """Whether the run, which has failed, is to be tried again: libexec/retry decides by the same rules."""
+    if run.result not in RESULTS or run.attempt > job.retries or run.exit_status in job.no_retry_exit:
+        return False
+    tokens = set(map(_token, job.retry_on))
+    kinds = {run.result, f"signal:{run.signal}", *(["signal"] if run.result == "core-dump" else [])}
+    return not tokens or bool(tokens & kinds)
 
 
 def section(job: "Job") -> str:

@@ -6,6 +6,8 @@ next. A skipped run counts in ``runs`` and ``skipped`` alone; silence knows only
 missed). A run counts where it began; one whose start nobody knows is in no stretch.
 """
 
+import math
+
 DAY_USEC = 86_400_000_000
 # So many days that wait to be reckoned anew cost a report little.
 MANY_DAYS = 200
@@ -54,3 +56,8 @@ REFRESH = (
     f"INSERT OR REPLACE INTO days (stale, job, day, {FIGURES}) SELECT 0, * FROM ({reckoned(STALE)})",
     "DELETE FROM days WHERE stale",
 )
+
+
+def nearest_rank(percent: float, count: int) -> int:
+    """The place, from 0 on, of the smallest of so many values that at least ``percent`` % do not exceed."""
+    return max(0, math.ceil(percent / 100 * count) - 1)

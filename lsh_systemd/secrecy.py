@@ -3,6 +3,7 @@
 import re
 
 from lsh_systemd import credentials
+from lsh_systemd.alertrule import secrets_in
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
@@ -33,11 +34,11 @@ def plain_secrets(job: Job, scope: Scope, manager: Manager) -> frozenset[str]:
 
 def check(job: Job, scope: Scope, manager: Manager) -> None:
     """Raise BadInput where a secret of the job's is not there, or is not what a run could be given."""
-    if not job.secrets:
+    if not _named(job):
         return
     kept = vault(scope, manager)
     there = {each.name for each in kept.all()}
-    for name in credentials.names(job):
+    for name in _named(job):
         if name not in there:
             raise BadInput(f"there is no secret {name} in the {scope} scope", hint=f"lshctl secrets set {name}")
     values = {name: kept.value(name) for name in credentials.names(job)}
@@ -45,6 +46,11 @@ def check(job: Job, scope: Scope, manager: Manager) -> None:
         check_variable(name, values[name])
     if sum(len(name) + len(value) for name, value in values.items()) > credentials.MAX_BYTES:
         raise BadInput("the secrets of the job are too large", hint="systemd takes 1 MiB for all of them together")
+
+
+def _named(job: Job) -> list[str]:
+    """The secrets that the job, or the URL that it pings, asks for."""
+    return [*credentials.names(job), *secrets_in(job.ping or "")]
 
 
 def check_variable(name: str, value: bytes) -> None:
@@ -61,9 +67,7 @@ def used_by(jobs: Jobs, name: str) -> list[Found]:
     """The jobs that use the secret; also one whose files no longer tell a job, but still name it."""
     mark = re.compile(rf"^LoadCredential(Encrypted)?={re.escape(name)}:", re.MULTILINE)
     return [
-        found
-        for found in jobs.all()
-        if (name in credentials.names(found.job) if found.job else mark.search(found.pair.service))
+        found for found in jobs.all() if (name in _named(found.job) if found.job else mark.search(found.pair.service))
     ]
 
 
@@ -100,7 +104,7 @@ def in_use(name: str, users: list[Found]) -> BadInput:
 
 def problem(job: Job, scope: Scope, manager: Manager) -> tuple[str, str] | None:
     """The first secret that the job's runs cannot have, and why."""
-    for name in credentials.names(job):
+    for name in _named(job):
         try:
             vault(scope, manager).value(name)
         except LshError as error:

@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from lsh_systemd.scope import Scope, timer_stamp_dir
+from lsh_systemd.scope import Scope, timer_stamp_dir, work_dir
 
 
 class Stamps:
@@ -16,6 +16,7 @@ class Stamps:
 
     def __init__(self, scope: Scope) -> None:
         self._dir = timer_stamp_dir(scope)
+        self._resting = work_dir(scope) / "resting"
 
     def path(self, timer: str) -> Path:
         return self._dir / f"stamp-{timer}"
@@ -40,8 +41,22 @@ class Stamps:
             at = time.time_ns() if usec is None else usec * 1000
             os.utime(self.path(timer), ns=(at, at))
 
+    def rest(self, timer: str) -> None:
+        """Note that the timer was disabled through us: nothing is missed until it is enabled again."""
+        with contextlib.suppress(OSError):
+            self._resting.mkdir(parents=True, exist_ok=True, mode=0o750)
+            (self._resting / timer).touch()
+
+    def wake(self, timer: str) -> None:
+        with contextlib.suppress(OSError):
+            (self._resting / timer).unlink()
+
+    def rests(self, timer: str) -> bool:
+        return (self._resting / timer).exists()
+
     def forget(self, timer: str) -> None:
         """A new job of the same name must not inherit when the old one ran last."""
+        self.wake(timer)
         with contextlib.suppress(OSError):
             self.path(timer).unlink()
 

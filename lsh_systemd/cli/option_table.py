@@ -127,6 +127,9 @@ _OPTIONS = [
             "command:…), with LSH_JOB, LSH_RUN_ID, LSH_RESULT, LSH_EXIT_STATUS, LSH_SIGNAL; may be repeated."),
     _option("Hooks", "--on-failure", multiple=True, metavar="JOB|COMMAND",
             help="The same for a failure, once no retry is to come."),
+    _option("Hooks", "--ping", metavar="URL",
+            help="Tell a monitor outside, as Healthchecks takes it: URL/start, URL, URL/fail or URL/STATUS, with the "
+            "run's id as rid. The URL stands in the unit file; '{secret:NAME}' keeps it from there."),
 ]  # fmt: skip
 
 

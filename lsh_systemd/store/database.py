@@ -52,7 +52,7 @@ class Database:
                 self._db = sqlite3.connect(self.path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
                 self._inode = self.path.stat().st_ino if self.path else None
                 self._prepare()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: SQLite's own words on it are damaged, too
             raise self._unavailable("open", error) from None
 
     def _prepare(self) -> None:

@@ -40,6 +40,10 @@ class Lsh:
     def json(self, verb: str, *argv: str) -> Any:
         return self(verb, "--json", *argv).json()
 
+    def json_of(self, group: str, verb: str, *argv: str) -> Any:
+        """The same for a command of a group: alerts list."""
+        return self(group, verb, "--json", *argv).json()
+
     def add(self, *argv: str, name: str | None = None) -> str:
         """Add a job, under a name of its own where none is given; its id. `argv` are the options and the command."""
         name = name or self.new_name()

@@ -28,7 +28,7 @@ ALL_SUITES = {
 SUITES = {name: ALL_SUITES[name] for name in os.environ.get("LSH_SUITES", "bookworm forky").split()}
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd polkitd passwd "
-    "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils"
+    "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils curl"
 ).split()
 FROM_DEBIAN = {"pydbus", "systemd-python"}  # among PACKAGES already; pip would have to build them
 
@@ -64,7 +64,8 @@ def _recipe_key() -> str:
 
 def _requirements() -> list[str]:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    return [requirement for requirement in project["dependencies"] if requirement not in FROM_DEBIAN]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["alerts"]]
+    return [requirement for requirement in wanted if requirement not in FROM_DEBIAN]
 
 
 @contextmanager
