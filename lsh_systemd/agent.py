@@ -25,6 +25,8 @@ from lsh_systemd.stuck import going
 
 # How long to wait after a failure (a full disk, say) before trying again.
 _RETRY_SECONDS = 10.0
+# How far the agent may stay behind in a journal that has nothing for it, before what it has not looked at is dropped.
+_LOOK_SECONDS = 240.0
 # How often to look whether what is being sent has been sent.
 _SENDING_SECONDS = 2.0
 
@@ -43,9 +45,12 @@ def run(scope: Scope) -> None:
         # Ready to follow; a store that cannot be written now is no reason for systemd to give up on the agent.
         _notify("READY=1")
         _collect(scope)
+        looked = time.monotonic()
         for changed in changes:
             _notify("WATCHDOG=1")
-            if changed:
+            # (where nothing is to be collected, the place in the journal goes on all the same)
+            if changed or time.monotonic() - looked > _LOOK_SECONDS:
+                looked = time.monotonic()
                 # A burst of entries is collected in one go, and its last lines of output are in.
                 time.sleep(SETTLE_SECONDS)
                 _collect(scope)

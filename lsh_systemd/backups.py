@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+import time
 from pathlib import Path
 
 from lsh_systemd import ledger, storefile
@@ -38,7 +39,7 @@ def restore(scope: Scope, jobs: Jobs, source: Path) -> tuple[int, Path | None]:
         with tempfile.TemporaryDirectory(prefix=".restore.", dir=live.parent) as folder:
             staged = Path(folder) / "lsh.db"
             storefile.copy(source, staged, in_use=False)
-            Store(staged).close()  # brings it to today's schema
+            _still(staged)
             aside = _keep(live)
             Store(live).close()
             storefile.pour(staged, live)
@@ -49,6 +50,16 @@ def restore(scope: Scope, jobs: Jobs, source: Path) -> tuple[int, Path | None]:
     except LshError as error:
         text = f"the backup is in place, but what came since is not collected: {error.message}"
         raise LshError(text, hint=error.hint) from None
+
+
+def _still(staged: Path) -> None:
+    """Bring the file to today's schema; what happened since the backup is no news, and was told of, or will not be."""
+    store = Store(staged)
+    with contextlib.closing(store), store.transaction():
+        if store.state("alerts"):
+            store.set_state("alerts", str(time.time_ns() // 1000))
+        store.query("DELETE FROM alert_news")
+        store.query("UPDATE alerts SET state = 'given-up', error = 'restored from a backup' WHERE state = 'waiting'")
 
 
 def _keep(live: Path) -> Path | None:

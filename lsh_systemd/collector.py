@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lsh_systemd.fold import Fold
 from lsh_systemd.gap import Gap
-from lsh_systemd.journal import LATE_USEC, Journal
+from lsh_systemd.journal import LATE_USEC, Journal, boot_of
 from lsh_systemd.run import UNSURE, Output, Run
 from lsh_systemd.store import Store
 from lsh_systemd.writers import Writers
@@ -31,8 +31,8 @@ def quiet_seconds(journal: Journal, run: Run, *, late: bool) -> float:
 class _TooMuch(Exception):
     """Only so many of the batch's entries may be taken this time."""
 
-    def __init__(self, entries: int) -> None:
-        self.entries = entries
+    def __init__(self, entries: int, first_usec: int) -> None:
+        self.entries, self.first_usec = entries, first_usec
 
 
 class Collector:
@@ -53,18 +53,21 @@ class Collector:
         self._known, self._trusted, self._triggers = known, trusted, triggers
         self._on_gap = on_gap
         self.settling = False
+        self._left: int | None = None  # when the first entry was written that was not taken (µs since 1970)
 
     def collect(self) -> int:
         """Collect all that is in the journal now, records of this very moment included; the number of changes."""
-        total = 0
+        total, asked = 0, time.time() * 1e6
         while True:
             changed = self.step()
-            if changed:
-                total += changed
-            elif self.settling:
-                time.sleep(SETTLE_SECONDS)
-            else:
+            total += changed
+            # The messages of all units end up here: on a busy machine there is always one more.
+            if self._left is not None and asked < self._left <= time.time() * 1e6:
                 return total
+            if not changed:
+                if not self.settling:
+                    return total
+                time.sleep(SETTLE_SECONDS)
 
     def step(self) -> int:
         """One batch: fold what is new, read its runs' output, and store both with the cursor. The runs changed."""
@@ -77,16 +80,17 @@ class Collector:
             except _TooMuch as too_much:
                 entries = too_much.entries
                 if entries == 0:  # the output of the very next run is still coming in
-                    self.settling = True
+                    self.settling, self._left = True, too_much.first_usec
                     return 0
 
     def _step(self, entries: int) -> int:
         with self._store.transaction():
-            self._tell_gap()
+            gap = self._new_gap()
             fold = Fold(
                 self._journal.scope,
                 uid=self._journal.uid,
                 last=self._store.last_of_unit,
+                find=lambda run_id: next(iter(self._store.run(run_id)), None),
                 known=lambda unit: self._known(unit) or self._store.knows(unit),
                 trusted=self._trusted,
             )
@@ -99,17 +103,22 @@ class Collector:
             self._store.add_boots(batch.boots)
             if batch.is_last:
                 changed += self._bury_the_lost()
+        if gap:
+            self._on_gap(gap)
         return len(changed) + len(fold.changes)
 
     def _feed(self, fold: Fold, most: int) -> "_Batch":
         """Feed so many entries at most."""
-        self.settling = False
+        self.settling, self._left = False, None
         settled = (time.time() - SETTLE_SECONDS) * 1e6
         now = time.time() * 1e6
         batch = _Batch()
         cursor, known = self._store.cursor(), self._store.boots()
         boots = self._journal.boots(besides=known)
+        tails = {each: self._journal.tail(each) for each in [*([boot_of(cursor)] if cursor else []), *boots]}
         for at, realtime, entry in self._journal.events(cursor, boots):
+            self._left = realtime
+            batch.first_usec = batch.first_usec or realtime
             if batch.entries >= most:
                 return batch
             if settled < realtime <= now:  # one from the future was written before the clock was set back
@@ -117,14 +126,17 @@ class Collector:
                 return batch
             fold.feed([entry])
             batch.take(at, fold.ended, entry["_BOOT_ID"])
-        batch.is_last = True
+        batch.is_last, self._left = True, None
         batch.boots.update(boots)
+        # All up to here has been looked at, and may be dropped by the journal.
+        if place := batch.cursor or cursor:
+            batch.cursor = tails.get(boot_of(place)) or place
         return batch
 
-    def _tell_gap(self) -> None:
+    def _new_gap(self) -> Gap | None:
         cursor = self._store.cursor()
-        if cursor and (gap := self._journal.gap(cursor)) and self._store.add_gap(gap):
-            self._on_gap(gap)
+        gap = self._journal.gap(cursor) if cursor else None
+        return gap if gap and self._store.add_gap(gap) else None
 
     def _with_trigger(self, runs: list[Run]) -> list[Run]:
         """Settle what started those runs whose environment could not tell."""
@@ -158,7 +170,7 @@ class Collector:
             if writer:
                 held += outputs[writer.id].add(message, entry.get("_LINE_BREAK"))
                 if held > _MOST_OUTPUT_BYTES and batch.entries > 1:
-                    raise _TooMuch(batch.entries // 2)
+                    raise _TooMuch(batch.entries // 2, batch.first_usec)
                 newest[writer.id] = int(entry["__REALTIME_TIMESTAMP"])
         unsettled = [
             batch.before_end[run.id]
@@ -166,7 +178,7 @@ class Collector:
             if run.id in batch.before_end and self._is_unsettled(run, newest.get(run.id, 0), now)
         ]
         if unsettled:
-            raise _TooMuch(min(unsettled))
+            raise _TooMuch(min(unsettled), batch.first_usec)
         # Of a run that is known already, the journal may have dropped some of its output since.
         return [
             run.but(output=outputs[run.id].bytes(), output_bytes=outputs[run.id].size)
@@ -201,7 +213,8 @@ class _Batch:
 
     def __init__(self) -> None:
         self.entries = 0
-        self.cursor: str | None = None  # of the last entry
+        self.cursor: str | None = None  # up to which all has been looked at
+        self.first_usec = 0  # when the first entry was written, taken or not (µs since 1970)
         self.is_last = False  # the journal has no more
         self.boots: set[str] = set()
         self.before_end: dict[str, int] = {}  # run's id → the entries before the one that tells of its end

@@ -36,7 +36,8 @@ class Fold:
     """Folds journal entries, in their order, into runs.
 
     ``last`` gives the newest known run of a unit, ``known`` says whether a unit is a job of ours (a foreign
-    lsh-x.service leaves "starting" messages too), ``trusted`` whether a record of the unit may come from that uid.
+    lsh-x.service leaves "starting" messages too), ``trusted`` whether a record of the unit may come from that uid,
+    ``find`` the known run of an id.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class Fold:
         last: Callable[[str], Run | None],
         known: Callable[[str], bool],
         trusted: Callable[[str, int], bool],
+        find: Callable[[str], Run | None] = lambda run_id: None,
     ) -> None:
         self._scope, self._uid, self._known, self._trusted = scope, uid, known, trusted
-        self._look_up = last
+        self._look_up, self._find = last, find
         self._last: dict[str, Run | None] = {}
         self._marks: dict[str, Entry] = {}  # of runs that nothing else has told of yet
         self.changed: dict[str, Run] = {}
@@ -77,7 +79,7 @@ class Fold:
             self._skipped(unit, run_id, entry)
         if not unit or result not in _RESULTS:
             return
-        before = self._latest(unit)
+        before = self._latest(unit, run_id)
         run = before if before and before.id == run_id else self._begun(unit, run_id, entry)
         if run.result not in (None, "lost"):  # "lost" was but a conclusion
             return
@@ -127,7 +129,7 @@ class Fold:
         run_id = entry.get("INVOCATION_ID") or entry.get("USER_INVOCATION_ID") or ""
         if not is_run_unit(unit) or not _INVOCATION_ID.fullmatch(run_id) or not self._known(unit):
             return
-        run = self._latest(unit)
+        run = self._latest(unit, run_id)
         # One that fails before it can begin (a missing EnvironmentFile=) has no "starting": only its failure is told.
         if kind in (STARTING, FAILURE_RESULT) and (not run or run.id != run_id):
             run = self._begun(unit, run_id, entry)
@@ -207,7 +209,7 @@ class Fold:
         unit, run_id = self._signed(entry), entry.get("LSH_INVOCATION_ID", "")
         if not unit or entry.get("LSH_TRIGGER") not in _TRIGGERS:
             return
-        run = self._latest(unit)
+        run = self._latest(unit, run_id)
         if run and run.id == run_id:
             self._put(self._marked(run, entry))
         else:  # of a unit for one run, which has taken its file away since, "starting" does not count
@@ -237,10 +239,16 @@ class Fold:
             return None
         return unit
 
-    def _latest(self, unit: str) -> Run | None:
+    def _latest(self, unit: str, run_id: str = "") -> Run | None:
+        """The unit's newest run; or the one of that id, where it is known: after the clock was set back, the newest by
+        its start is one from before that."""
         if unit not in self._last:
             self._last[unit] = self._look_up(unit)
-        return self._last[unit]
+        run = self._last[unit]
+        if run_id and (run is None or run.id != run_id):
+            known = self.changed.get(run_id) or self._find(run_id)
+            return known if known and known.unit == unit else run
+        return run
 
     def _put(self, run: Run) -> None:
         self._last[run.unit] = run

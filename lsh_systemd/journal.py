@@ -88,9 +88,11 @@ class Journal:
             return None  # its end was lost with the machine, not dropped
         return Gap(cursor, int(place["t"], 16), int(following["t"], 16), entries)
 
-    def tail(self) -> str | None:
-        """The cursor of the newest entry that the caller may read; None where there is none."""
+    def tail(self, boot_id: str | None = None) -> str | None:
+        """The cursor of the newest entry (of a boot) that the caller may read; None where there is none."""
         reader = self._open()
+        if boot_id:
+            reader.add_match(_BOOT_ID=boot_id)
         reader.seek_tail()
         return reader._get_cursor() if reader._previous() else None
 
@@ -150,13 +152,20 @@ class Journal:
             reader.seek_realtime((min(run.started_usec or run.ended_usec or 0 for run in runs) - LATE_USEC) / 1e6)
         else:
             reader.seek_monotonic((min(each for each in starts if each is not None) - _EARLY_USEC) / 1e6, boot_id)
+        ends = [
+            None
+            if run.started_monotonic_usec is None or run.duration_usec is None
+            else run.started_monotonic_usec + run.duration_usec
+            for run in runs
+        ]
         last = max((run.ended_usec or 0) for run in runs) + LATE_USEC
+        last_monotonic = None if None in ends else max(each for each in ends if each is not None) + LATE_USEC
         name, wanted = "_SYSTEMD_UNIT", {unit.encode() for unit in units}
         if self.scope is Scope.USER:
             name, wanted = "SYSLOG_IDENTIFIER", {unit.removesuffix(".service").encode() for unit in units}
         while reader._next():
             realtime = reader._get_realtime()
-            if realtime > last:
+            if realtime > last if last_monotonic is None else reader._get_monotonic()[0] > last_monotonic:
                 return
             data = reader._get_all()
             if data.get(name) in wanted:
@@ -264,6 +273,11 @@ def _may_read_system_journal() -> bool:
 @lru_cache(maxsize=1000)
 def _is_wanted(name: str) -> bool:
     return name in _WANTED or name.startswith("LSH_")
+
+
+def boot_of(cursor: str) -> str:
+    """The id of the boot that a cursor's entry is from."""
+    return _parts(cursor)["b"]
 
 
 def _parts(cursor: str) -> dict[str, str]:

@@ -23,6 +23,8 @@ from lsh_systemd.unit import id_of_unit
 _TRIES = 3
 # Under this the store remembers the damaged file that it has taken the place of, until all is saved from that.
 _TO_SAVE = "to_save"
+# Tables that have no numbered rows, and that the journal cannot tell of.
+_SMALL_TABLES = ("gaps", "alert_mutes", "alert_open", "alert_targets", "missed_checks")
 T = TypeVar("T")
 
 
@@ -132,10 +134,28 @@ def _save(scope: Scope, store: Store, jobs: Jobs) -> None:
         aside = path(scope).with_name(name)
         for table, columns in store.tables().items():
             saved += sum(store.adopt(table, row) for row in storefile.rows(aside, table, columns))
+        for table in _SMALL_TABLES:
+            for row in storefile.small_table(aside, table):
+                store.adopt(table, row)
+        _save_alerts(store, aside)
         store.set_state(_TO_SAVE, None)
     retention.prune(store, jobs, retention.limits(config.load(scope)))  # the journal may reach farther than the ledger
     count, _ = store.summary()
     _tell(f"the new store has {count} runs, {saved} of them read from {aside}")
+
+
+def _save_alerts(store: Store, aside: Path) -> None:
+    """Since when there are rules, and what has ended that the old file had not had yet: that is news."""
+    state = {row["key"]: row["value"] for row in storefile.small_table(aside, "state")}
+    for key, value in state.items():
+        if key == "alerts" or key.startswith("digest:"):
+            store.set_state(key, value)
+    if "alerts" in state:
+        known = [row["ended_usec"] or 0 for row in storefile.rows(aside, "runs", ["ended_usec"])]
+        news = (
+            "INSERT OR IGNORE INTO alert_news (run_id) SELECT id FROM runs WHERE result IS NOT NULL AND ended_usec > ?"
+        )
+        store.query(news, (max(known, default=int(state["alerts"])),))
 
 
 def _tell(text: str) -> None:

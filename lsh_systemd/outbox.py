@@ -75,7 +75,8 @@ class Outbox:
         since = self.store.state(ON)
         if since and int(since) <= now_usec:
             return int(since)
-        self.store.set_state(ON, str(now_usec))  # for the first time; or the clock was set back
+        with self.store.transaction():
+            self.store.set_state(ON, str(now_usec))  # for the first time; or the clock was set back
         return now_usec
 
     def turn_off(self) -> None:

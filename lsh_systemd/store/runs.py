@@ -88,6 +88,9 @@ class Runs(Database):
         """Let the history of a job go on under its new id."""
         with self.transaction():
             self._db.execute("UPDATE runs SET job = ? WHERE job = ?", (new, old))
+            for table in ("alert_open", "missed_checks"):
+                self._db.execute(f"UPDATE OR REPLACE {table} SET job = ? WHERE job = ?", (new, old))
+            self._db.execute("UPDATE OR REPLACE alert_mutes SET name = ? WHERE kind = 'job' AND name = ?", (new, old))
 
     def settle(self) -> None:
         """Reckon anew the days that have changed, if they are many; a few cost a reader less than writing would."""

@@ -317,3 +317,20 @@ def test_whose_change_counts(scope: str, uid: str, counts: int) -> None:
     folding = Fold(Scope.SYSTEM, uid=0, last=lambda u: None, known=lambda u: True, trusted=lambda u, uid: True)
     folding.feed([told | {"_UID": uid, "_SOURCE_REALTIME_TIMESTAMP": "9"}] * 2)
     assert [change.at_usec for change in folding.changes.values()] == [9] * counts
+
+
+def test_a_run_from_the_future_does_not_hide_the_one_that_ends() -> None:
+    """The clock was set back: the unit's newest run by its start is one from before that."""
+    future = Run(id=FIRST, job="backup", unit=UNIT, boot_id="boot", started_usec=9 * SECOND_USEC, result="success")
+    (going,) = fold(starting(SECOND, 2 * SECOND_USEC))
+    folding = Fold(
+        Scope.SYSTEM,
+        uid=0,
+        last=lambda u: future,
+        known=lambda u: True,
+        trusted=lambda u, uid: True,
+        find=lambda run_id: going if run_id == SECOND else None,
+    )
+    folding.feed([record(SECOND, 3 * SECOND_USEC)])
+    (run,) = folding.changed.values()
+    assert (run.id, run.result, run.started_usec) == (SECOND, "success", going.started_usec)
