@@ -32,7 +32,9 @@ def load(scope: Scope) -> list[Rule]:
         data = tomllib.loads(file.read_text())
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise LshError(f"cannot read {file}: {error.strerror}", hint="it is its owner's: try sudo") from None
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"cannot read {file}: {error}") from None
     tables = data.pop("rule", [])
     if data or not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):

@@ -13,7 +13,7 @@ from lsh_systemd.job import Job
 from lsh_systemd.retry import will_retry
 from lsh_systemd.rollup import nearest_rank
 from lsh_systemd.run import Run
-from lsh_systemd.span import format_span, parse_span
+from lsh_systemd.span import check_span, format_span, parse_span
 from lsh_systemd.text import check_line, visible
 
 # What --on takes. A failure is any end but success and skipped, once no retry is to come; the next three are kinds of
@@ -83,6 +83,8 @@ class Rule:
         self._check_numbers()
         if self.quiet is not None and not _QUIET.fullmatch(self.quiet):
             raise BadInput(f"{visible(self.quiet)} are no quiet hours", hint="--quiet 22:00-07:00")
+        if self.quiet is not None and len({*self.quiet.split("-")}) == 1:
+            raise BadInput("quiet hours that end when they begin would never end", hint="--quiet 22:00-07:00")
         if self.digest is not None and self.digest not in DIGESTS:
             raise BadInput(f"{visible(self.digest)} is no digest", hint="--digest daily, or weekly")
         if not re.fullmatch(_CLOCK, self.digest_at):
@@ -91,6 +93,8 @@ class Rule:
             raise BadInput(f"the rule {self.name} has nothing to tell of", hint=f"--on {','.join(USUAL_EVENTS)}")
 
     def _check_numbers(self) -> None:
+        if self.slower_than is not None:
+            check_span("--slower-than", self.slower_than, least=timedelta(milliseconds=1))
         if self.p95_times is not None and not 1 <= self.p95_times <= 1000:
             raise BadInput("the factor of the p95 must be between 1 and 1000", hint="--slower-than-p95 2")
         if self.success_rate is not None and not 0 < self.success_rate <= 1:

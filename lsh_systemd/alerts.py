@@ -80,8 +80,10 @@ class Alerts:
                 self.outbox.settle(alerts, "given-up", error="its rule is gone")
                 continue
             silent = [each for each in alerts if ("rule", name) in mutes or ("job", each.job) in mutes]
-            self.outbox.settle(silent, "muted")
-            left = tuple(each for each in alerts if each not in silent)
+            with self.store.transaction():
+                self.outbox.settle(silent, "muted")
+            gone = {each.id for each in silent}
+            left = tuple(each for each in alerts if each.id not in gone)
             if left:
                 state = states.get((name, target), Target())
                 at = _due_at(rule, left[0].created_usec, state, now_usec)

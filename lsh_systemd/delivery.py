@@ -61,19 +61,21 @@ class Delivery:
     def _deliver(self, due: Due) -> bool:
         title, body = together([(each.title, each.body) for each in due.alerts])
         name, outbox = due.rule.name, self.alerts.outbox
+        # Should this process die of it, others come first the next time.
+        tries, now = due.state.tries + 1, time.time_ns() // 1000
+        again = now + pause_after(tries) // _USEC
+        begun = replace(due.state, tries=tries, next_usec=again, error="sending it did not come to an end")
+        outbox.set_target(name, due.target, begun)
         try:
             self.send(due.rule.to[due.target], title, body)
         except BadInput as error:
             outbox.settle(due.alerts, "given-up", error=error.message)
-            outbox.set_target(name, due.target, replace(due.state, tries=due.state.tries + 1, error=error.message))
+            outbox.set_target(name, due.target, replace(due.state, tries=tries, error=error.message))
             return False
         except LshError as error:
-            now = time.time_ns() // 1000
-            tries = due.state.tries + 1
             old = [each for each in due.alerts if now - each.created_usec > GIVE_UP_AFTER // _USEC]
             outbox.settle(old, "given-up", error=error.message)
-            again = now + pause_after(tries) // _USEC
-            outbox.set_target(name, due.target, replace(due.state, tries=tries, next_usec=again, error=error.message))
+            outbox.set_target(name, due.target, replace(begun, error=error.message))
             return False
         with outbox.store.transaction():
             outbox.settle(due.alerts, "sent")

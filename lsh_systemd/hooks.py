@@ -27,9 +27,11 @@ FOLLOWED = "lsh-followed.conf"
 
 _WORD = re.compile(r"[A-Za-z0-9._-]+")
 _PORT = re.compile(r"(?:(?P<host>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]):)?(?P<port>\d{1,5})")
-# No blank, quote or backslash (libexec/ping puts it between quotes), and at most one secret.
-_URL = r"[!#-\[\]-z|~]"
+# No blank, quote or backslash (libexec/ping puts it between quotes), no fragment, and at most one secret.
+_URL = r"[!$-\[\]-z|~]"
 _PING = re.compile(rf"(?=https?://|\{{secret:){_URL}*(\{{secret:[A-Za-z0-9_.-]{{1,100}}\}}{_URL}*)?")
+# The unit that tells has the name, the run's id and how it ended in its own.
+_LONGEST_PINGED = 197
 _ABSTRACT = re.compile(r"@[A-Za-z0-9_./:-]{1,100}")
 # sun_path less its NUL.
 _LONGEST_SOCKET_PATH = 107
@@ -53,6 +55,8 @@ def check(job: "Job") -> None:
         check_path("path of --when-path", path)
     for address in job.when_socket:
         _check_address(address)
+    if job.ping is not None and len(job.id) > _LONGEST_PINGED:
+        raise BadInput("the name is too long for --ping", hint=f"{_LONGEST_PINGED} characters are the most")
     if job.ping is not None and not _PING.fullmatch(job.ping):
         raise BadInput(
             f"{visible(job.ping)} is no URL to ping", hint="--ping https://hc-ping.com/UUID, or '{secret:NAME}'"

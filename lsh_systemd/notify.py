@@ -1,16 +1,23 @@
 """Messages out: the only module that knows apprise. It is loaded by those alone who send, or check a URL."""
 
+import contextlib
+import http.client
 import json
 import logging
+import signal
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any
 
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import escape_controls
 
 _SECONDS = 15
+# For one message in all.
+_MOST_SECONDS = 60
 INSTALL = "apt install python3-apprise (Debian 13 or newer), or pip install apprise where lshctl is"
 
 
@@ -33,10 +40,15 @@ def send(url: str, title: str, body: str) -> None:
     service = _service(url)
     if "overflow=" not in url:  # Discord and others refuse what is too long for them
         service.overflow_mode = apprise.OverflowMode.TRUNCATE
+    # Not the service alone: it is Apprise that escapes the text for those that take HTML.
+    sender = apprise.Apprise()
+    sender.add(service)
     try:
-        with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as log:
-            done = service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
+        with _bounded(), apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as log:
+            done = bool(sender.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT))
             said = log.getvalue().strip().splitlines()
+    except NotSent:
+        raise
     except Exception as error:  # a plugin's own: the other messages must not wait for its mending
         raise NotSent(f"{type(error).__name__} in apprise") from None
     if not done:
@@ -50,14 +62,32 @@ def send_to_slack(webhook: str, title: str, body: str) -> None:
     data = json.dumps({"text": text}).encode()
     if not webhook.startswith(("https://", "http://")):
         raise BadInput("SLACK_WEBHOOK_URL is no http(s) URL")
-    request = urllib.request.Request(webhook, data=data, headers={"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS):
+        request = urllib.request.Request(webhook, data=data, headers={"Content-Type": "application/json"})
+        with _bounded(), urllib.request.urlopen(request, timeout=_SECONDS):
             return
     except urllib.error.HTTPError as error:
         raise NotSent(f"Slack answered {error.code}") from None
-    except (OSError, ValueError) as error:
-        raise NotSent(without(webhook, f"cannot reach Slack: {getattr(error, 'reason', error)}")) from None
+    except urllib.error.URLError as error:
+        raise NotSent(without(webhook, f"cannot reach Slack: {error.reason}")) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:  # whose text may have the URL in it
+        raise NotSent(f"cannot reach Slack: {type(error).__name__}") from None
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """A server that sends a byte now and then runs into no time-out of a read, and would hold up all others."""
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise NotSent(f"it took more than {_MOST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(_MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def without(url: str, text: str) -> str:

@@ -292,10 +292,13 @@ def mute_command(app: App, name: str | None, job: str | None, span: str | None, 
     lshctl alerts mute ops --for 2h
     lshctl alerts mute --job nightly
     """
-    from lsh_systemd.span import parse_span
+    from lsh_systemd.span import check_span, parse_span
 
     kind, what = _muted(app, name, job)
-    until = None if span is None else time.time_ns() // 1000 + parse_span(span) // timedelta(microseconds=1)
+    until = None
+    if span is not None:
+        check_span("--for", parse_span(span), least=timedelta(seconds=1))
+        until = time.time_ns() // 1000 + parse_span(span) // timedelta(microseconds=1)
     if not dry_run:
         _outbox(app).mute(kind, what, until)
     ends = f"until {local_time(until)}" if until else "until unmuted"
@@ -328,7 +331,9 @@ def _muted(app: App, name: str | None, job: str | None) -> tuple[str, str]:
 
 
 @alerts_command.command("history")
-@click.option("--limit", type=click.IntRange(min=0), default=_PAGE, help=f"At most so many ({_PAGE}); 0 is all.")
+@click.option(
+    "--limit", type=click.IntRange(min=0, max=2**53), default=_PAGE, help=f"At most so many ({_PAGE}); 0 is all."
+)
 @json_option
 @with_app
 def history_command(app: App, limit: int, as_json: bool) -> None:

@@ -14,7 +14,9 @@ from lsh_systemd.job import job_id
 @click.command("audit")
 @click.argument("name", metavar="[JOB]", required=False)
 @click.option("--since", metavar="TIME", help="Only changes made then or later: 'yesterday', '-2h'.")
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="The newest; 0 is all.")
+@click.option(
+    "--limit", type=click.IntRange(min=0, max=2**53), default=20, show_default=True, help="The newest; 0 is all."
+)
 @json_option
 @with_app
 def audit_command(app: App, name: str | None, since: str | None, limit: int, as_json: bool) -> None:

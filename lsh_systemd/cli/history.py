@@ -42,7 +42,9 @@ def usec_of(text: str | None) -> int | None:
 
 @click.command("runs")
 @click.argument("name", metavar="[JOB]", required=False)
-@click.option("--limit", type=click.IntRange(min=0), help=f"At most so many, the newest ({_PAGE}); 0 is all.")
+@click.option(
+    "--limit", type=click.IntRange(min=0, max=2**53), help=f"At most so many, the newest ({_PAGE}); 0 is all."
+)
 @click.option("--id", "run_id", metavar="ID", help="One run, by its id or the beginning of it, with its output.")
 @since_option
 @until_option

@@ -18,7 +18,10 @@ _SHORTEST = timedelta(seconds=1)
 @click.command("prune")
 @click.option("--older-than", metavar="SPAN", help="Runs that began longer ago, in place of keep_days (365).")
 @click.option(
-    "--keep", metavar="N", type=click.IntRange(min=1), help="All but the N newest of each job (keep_runs, 600000)."
+    "--keep",
+    metavar="N",
+    type=click.IntRange(min=1, max=2**53),
+    help="All but the N newest of each job (keep_runs, 600000).",
 )
 @click.option("--job", "name", metavar="JOB", help="Only this job's, which may be gone.")
 @click.option("--check", is_flag=True, help="First look through the whole file; a damaged one is made anew.")
