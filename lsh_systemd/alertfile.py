@@ -24,6 +24,10 @@ def environment_path(scope: Scope) -> Path:
     return config_dir(scope) / "environment"
 
 
+def exists(scope: Scope) -> bool:
+    return path(scope).exists()
+
+
 def load(scope: Scope) -> list[Rule]:
     """The rules, in their order; none where there is no such file. Raises BadInput for a file that says something
     else."""

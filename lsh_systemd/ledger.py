@@ -3,12 +3,13 @@
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from lsh_systemd import config, retention, storefile
+from lsh_systemd import alertfile, config, retention, storefile
 from lsh_systemd.collector import Collector
 from lsh_systemd.elapses import triggers
 from lsh_systemd.errors import LshError
@@ -25,6 +26,8 @@ _TRIES = 3
 _TO_SAVE = "to_save"
 # Tables that have no numbered rows, and that the journal cannot tell of.
 _SMALL_TABLES = ("gaps", "alert_mutes", "alert_open", "alert_targets", "missed_checks")
+# Of a file that nothing can be read of, what ended in this time before is taken for news.
+_NEWS_USEC = 600_000_000
 T = TypeVar("T")
 
 
@@ -137,16 +140,18 @@ def _save(scope: Scope, store: Store, jobs: Jobs) -> None:
         for table in _SMALL_TABLES:
             for row in storefile.small_table(aside, table):
                 store.adopt(table, row)
-        _save_alerts(store, aside)
+        _save_alerts(scope, store, aside)
         store.set_state(_TO_SAVE, None)
     retention.prune(store, jobs, retention.limits(config.load(scope)))  # the journal may reach farther than the ledger
     count, _ = store.summary()
     _tell(f"the new store has {count} runs, {saved} of them read from {aside}")
 
 
-def _save_alerts(store: Store, aside: Path) -> None:
+def _save_alerts(scope: Scope, store: Store, aside: Path) -> None:
     """Since when there are rules, and what has ended that the old file had not had yet: that is news."""
     state = {row["key"]: row["value"] for row in storefile.small_table(aside, "state")}
+    if not state and alertfile.exists(scope):  # nothing can be read: rather tell twice than never
+        state["alerts"] = str(time.time_ns() // 1000 - _NEWS_USEC)
     for key, value in state.items():
         if key == "alerts" or key.startswith("digest:"):
             store.set_state(key, value)
