@@ -22,9 +22,10 @@ _BATCH = 30_000
 _MOST_OUTPUT_BYTES = 16_000_000
 
 
-def quiet_seconds(journal: Journal, run: Run, *, late: bool) -> float:
-    """How long nothing must have come of an ended run for its output to be whole. ``late``: lines came after it."""
-    is_open = journal.has_open_stream(run)
+def quiet_seconds(journal: Journal, run: Run, *, told_usec: float, late: bool) -> float:
+    """How long nothing must have come of an ended run for its output to be whole. ``told_usec``: when the journal told
+    of the end; ``late``: lines came after it."""
+    is_open = journal.has_open_stream(run, told_usec)
     return LAG_SECONDS if is_open or (is_open is None and late) else SETTLE_SECONDS
 
 
@@ -125,7 +126,7 @@ class Collector:
                 self.settling = True
                 return batch
             fold.feed([entry])
-            batch.take(at, fold.ended, entry["_BOOT_ID"])
+            batch.take(at, realtime, fold.ended, entry["_BOOT_ID"])
         batch.is_last, self._left = True, None
         batch.boots.update(boots)
         # All up to here has been looked at, and may be dropped by the journal.
@@ -175,7 +176,7 @@ class Collector:
         unsettled = [
             batch.before_end[run.id]
             for run in runs
-            if run.id in batch.before_end and self._is_unsettled(run, newest.get(run.id, 0), now)
+            if run.id in batch.before_end and self._is_unsettled(run, batch.told[run.id], newest.get(run.id, 0), now)
         ]
         if unsettled:
             raise _TooMuch(min(unsettled), batch.first_usec)
@@ -187,13 +188,13 @@ class Collector:
             for run in runs
         ]
 
-    def _is_unsettled(self, run: Run, line: int, now: float) -> bool:
-        """Whether more of the ended run's output may come in. ``line`` is the time of its newest line. Not for ever:
-        something that a run left behind may go on writing."""
-        end = run.ended_usec
-        if end is None or not now - LATE_USEC < end <= now or max(line, end) < now - LAG_SECONDS * 1e6:
+    def _is_unsettled(self, run: Run, told: int, line: int, now: float) -> bool:
+        """Whether more of an ended run's output may come in. ``told`` is when the journal told of its end, ``line`` the
+        time of its newest line. Not for ever: something that a run left behind may go on writing."""
+        if not now - LATE_USEC < told <= now or max(line, told) < now - LAG_SECONDS * 1e6:
             return False
-        return now - quiet_seconds(self._journal, run, late=line > end) * 1e6 < max(line, end)
+        quiet = quiet_seconds(self._journal, run, told_usec=told, late=line > told)
+        return now - quiet * 1e6 < max(line, told)
 
     def _bury_the_lost(self) -> list[Run]:
         """Runs that had no end when their boot ended have died with the machine."""
@@ -218,9 +219,11 @@ class _Batch:
         self.is_last = False  # the journal has no more
         self.boots: set[str] = set()
         self.before_end: dict[str, int] = {}  # run's id → the entries before the one that tells of its end
+        self.told: dict[str, int] = {}  # run's id → when that one was written (µs since 1970)
 
-    def take(self, cursor: str, ended: str | None, boot_id: str) -> None:
+    def take(self, cursor: str, realtime: int, ended: str | None, boot_id: str) -> None:
         self.boots.add(boot_id)
         if ended:
             self.before_end.setdefault(ended, self.entries)
+            self.told.setdefault(ended, realtime)
         self.entries, self.cursor = self.entries + 1, cursor

@@ -199,17 +199,18 @@ class Journal:
         with contextlib.suppress(OSError):  # no logger, or no journald: what it tells of is done all the same
             subprocess.run(["logger", "--journald"], input=entry.encode("utf-8", "replace"), capture_output=True)
 
-    def has_open_stream(self, run: Run) -> bool | None:
+    def has_open_stream(self, run: Run, told_usec: float) -> bool | None:
         """Whether journald is still reading what the ended run wrote; None where that cannot be told (no root).
 
         journald keeps a file for each standard output that is open, or closed but not yet read to its end (seen on 252
-        and 262). A stream younger than the run's end belongs to the next run.
+        and 262). A stream younger than ``told_usec``, when the journal told of the end, belongs to the next run: one
+        younger than the end itself may be this one's, as journald is not always quick to begin to read.
         """
         mine = f"IDENTIFIER={run.unit.removesuffix('.service')}\n"
         unsure = False
         for path in _STREAMS.glob("*:*"):
             try:
-                if not (run.started_usec or 0) - 1e6 <= path.stat().st_mtime_ns / 1e3 <= (run.ended_usec or 0):
+                if not (run.started_usec or 0) - 1e6 <= path.stat().st_mtime_ns / 1e3 <= told_usec:
                     continue
                 text = path.read_text(errors="replace")
             except FileNotFoundError:

@@ -64,7 +64,7 @@ class RunOnce:
             if each is None:
                 # The last lines may come in after the record: the run is over when it is and nothing follows.
                 if self._run:
-                    quiet = quiet_seconds(self._journal, self._run, late=late)
+                    quiet = quiet_seconds(self._journal, self._run, told_usec=time.time() * 1e6, late=late)
                 elif self._goes_on():
                     continue
                 else:  # it may have ended since we looked: its record is still to be read
