@@ -36,10 +36,12 @@ def test_exactly_so_many_and_so_long_apart(lsh: Lsh) -> None:
     assert [run["trigger"] for run in runs] == ["manual", "retry", "retry", "retry", "retry"]
     assert [run["first_id"] for run in runs] == [None] + 4 * [runs[0]["id"]]
     for gap, wanted in zip(gaps(runs), (0.5, 1, 1.5, 1.5), strict=True):
-        assert wanted - 0.05 < gap < wanted + 1.5  # systemd-run takes its time on a busy machine
+        assert wanted - 0.05 < gap < wanted + 5  # systemd-run takes its time on a busy machine
     lsh("start", job)  # anew, with all of its retries
-    runs = lsh.ended(job, 7, timeout=25)
-    assert [run["attempt"] for run in runs[5:7]] == [1, 2]
+    lsh.ended(job, 7, timeout=25)
+    # (which attempt it was may be noted a moment after the end of a short run)
+    runs = eventually(lambda: (told := lsh.runs(job))[6]["attempt"] == 2 and told)
+    assert runs[5]["attempt"] == 1
     assert runs[6]["first_id"] == runs[5]["id"]
     lsh("stop", job)
 
@@ -111,7 +113,7 @@ def test_a_retry_outlives_a_reboot(new_machine: NewMachine, suite: str) -> None:
     lsh("stop", calm)
     lsh.machine.kill()
     lsh.machine.boot()
-    runs = lsh.ended(job, 2, timeout=30)
+    runs = eventually(lambda: (told := lsh.ended(job, 2, timeout=30))[1]["attempt"] == 2 and told)
     assert [(run["attempt"], run["trigger"]) for run in runs] == [(1, "manual"), (2, "retry")]
     assert runs[1]["first_id"] == runs[0]["id"]
     time.sleep(2)
