@@ -119,21 +119,13 @@ class Journal:
             found = reader._next()
 
     def changes(self, seconds: Callable[[], float]) -> Iterator[bool]:
-        """For ever: sleep until there is a new event (True), or for so many seconds (False)."""
+        """For ever: sleep until there is a new event (True), or for so many seconds (False). What is new counts from
+        this call on, not from the first sleep."""
         reader = self._open()
         self._match_events(reader)
         reader.seek_tail()
         reader._previous()
-        until = time.monotonic() + seconds()
-        while True:
-            # Every line of every service ends the wait: most are none of ours.
-            reader.wait(max(0.0, until - time.monotonic()))
-            found = bool(reader._next())
-            while reader._next():
-                pass
-            if found or time.monotonic() >= until:
-                yield found
-                until = time.monotonic() + seconds()
+        return _changes(reader, seconds)
 
     def output(self, runs: Iterable[Run]) -> Iterator[tuple[Entry, bytes]]:
         """All that the units of these ended runs wrote, from the first run's start on, as (entry, MESSAGE)."""
@@ -261,6 +253,21 @@ class Journal:
             raise JournalUnavailable(
                 f"cannot read the journal: {error.strerror}", hint="lshctl doctor tells more"
             ) from None
+
+
+def _changes(reader: Any, seconds: Callable[[], float]) -> Iterator[bool]:
+    until = time.monotonic() + seconds()
+    while True:
+        found = bool(reader._next())
+        if not found:
+            # Every line of every service ends the wait: most are none of ours.
+            reader.wait(max(0.0, until - time.monotonic()))
+            found = bool(reader._next())
+        while reader._next():
+            pass
+        if found or time.monotonic() >= until:
+            yield found
+            until = time.monotonic() + seconds()
 
 
 def _may_read_system_journal() -> bool:
