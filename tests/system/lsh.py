@@ -76,7 +76,9 @@ class Lsh:
 
     def run(self, job: str, *, check: bool = True) -> dict[str, Any]:
         """Start the job through lshctl, wait for its end; the run."""
-        told: dict[str, Any] = self("start", "--wait", "--json", job, check=check).json()
+        result = self("start", "--wait", "--json", job, check=check)
+        assert result.stdout, result
+        told: dict[str, Any] = result.json()
         return told
 
     # --- systemd's own word
