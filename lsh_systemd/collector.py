@@ -128,7 +128,8 @@ class Collector:
             fold.feed([entry])
             batch.take(at, realtime, fold.ended, entry["_BOOT_ID"])
         batch.is_last, self._left = True, None
-        batch.boots.update(boots)
+        # Not this one, until something of it has been read: the cursor may still be in an earlier one.
+        batch.boots.update(set(boots) - self._this_boot())
         # All up to here has been looked at, and may be dropped by the journal.
         if place := batch.cursor or cursor:
             batch.cursor = tails.get(boot_of(place)) or place
@@ -196,14 +197,17 @@ class Collector:
         quiet = quiet_seconds(self._journal, run, told_usec=told, late=line > told)
         return now - quiet * 1e6 < max(line, told)
 
+    def _this_boot(self) -> set[str | None]:
+        # In a container, a hardened service is shown the boot ID of its host (seen on 252): ask the journal, too.
+        kernels = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+        return {kernels, self._journal.newest_boot_id()}
+
     def _bury_the_lost(self) -> list[Run]:
         """Runs that had no end when their boot ended have died with the machine."""
         open_runs = self._store.open_runs()
         if not open_runs:
             return []
-        # In a container, a hardened service is shown the boot ID of its host (seen on 252): ask the journal, too.
-        kernels = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
-        this_boot = {kernels, self._journal.newest_boot_id()}
+        this_boot = self._this_boot()
         lost = [run.but(result="lost") for run in open_runs if run.boot_id not in this_boot]
         self._store.put(lost)
         return lost
