@@ -151,3 +151,13 @@ def test_a_job_made_anew_under_the_same_name(lsh: Lsh) -> None:
         expected += [f"{word}\n", f"{word}\n"]
         lsh("remove", name)
     assert [(run["result"], run["output"]) for run in lsh.ended(name, 6)] == [("success", word) for word in expected]
+
+
+def test_a_journal_that_tells_of_no_unit_yet(new_machine: NewMachine, suite: str) -> None:
+    """Looked at before anything of ours is in it, it is not taken for read."""
+    lsh = Lsh(new_machine(suite), "system")
+    lsh("add", "first", "--", "true")
+    empty = "journalctl --rotate; journalctl --vacuum-time=1us; rm -f /var/lib/lsh/lsh.db*; lshctl runs"
+    lsh.machine.run("sh", "-c", empty)
+    lsh.systemctl("start", "lsh-first.service")
+    assert [run["result"] for run in lsh.ended("first")] == ["success"]
