@@ -17,6 +17,8 @@ from lsh_systemd.scope import Scope
 # How long after its run's record a line may still come in: systemd gives a job's output a buffer of 8 MiB, and journald
 # empties it in turn with its other sources, 48 KiB at a time, while the record goes through at once.
 LATE_USEC = 120_000_000
+# How long to wait for the record of a run that is over: journald may be busy with a burst of output or a rotation.
+PATIENCE_SECONDS = 30
 # A line may overtake systemd's message that its run starts: they come through different sockets.
 _EARLY_USEC = 1_000_000
 # Of so many units at most, their output is searched for by name: each one more makes every step of the search longer.

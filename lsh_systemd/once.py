@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lsh_systemd.collector import LAG_SECONDS, SETTLE_SECONDS, quiet_seconds
+from lsh_systemd.collector import SETTLE_SECONDS, quiet_seconds
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.fold import Fold
 from lsh_systemd.job import Job
+from lsh_systemd.journal import PATIENCE_SECONDS
 from lsh_systemd.run import Run, as_written
 from lsh_systemd.trust import is_believed
 from lsh_systemd.unit import is_once
@@ -68,7 +69,7 @@ class RunOnce:
                 elif self._goes_on():
                     continue
                 else:  # it may have ended since we looked: its record is still to be read
-                    newest, quiet, gone = newest if gone else time.monotonic(), LAG_SECONDS, True
+                    newest, quiet, gone = newest if gone else time.monotonic(), PATIENCE_SECONDS, True
                 if time.monotonic() - newest >= quiet:
                     return
                 continue

@@ -9,6 +9,7 @@ from lsh_systemd.cli.common import App, dry_run_option, job_argument, json_optio
 from lsh_systemd.cli.table import paint
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Found
+from lsh_systemd.journal import PATIENCE_SECONDS
 from lsh_systemd.manager import UNIT
 from lsh_systemd.run import Run
 
@@ -95,6 +96,7 @@ def _wait(app: App, found: Found, run_id: str) -> Run:
     """The run, once it has ended."""
     from lsh_systemd import ledger
 
+    gone = None  # when the run was found to be over
     while True:
         app.manager.wait(found.service, {"inactive", "failed"}, seconds=3600)
         store = ledger.current(app.scope, app.jobs)
@@ -103,8 +105,10 @@ def _wait(app: App, found: Found, run_id: str) -> Run:
         if runs and not runs[0].running:
             return runs[0]
         if app.manager.get(found.service, UNIT, "ActiveState") in ("inactive", "failed"):
-            raise LshError(f"{found.id} has ended, but the journal does not tell how", hint="lshctl doctor")
-        time.sleep(0.1)
+            gone = gone or time.monotonic()
+            if time.monotonic() > gone + PATIENCE_SECONDS:
+                raise LshError(f"{found.id} has ended, but the journal does not tell how", hint="lshctl doctor")
+        time.sleep(_PAUSE_SECONDS)
 
 
 @click.command("stop")

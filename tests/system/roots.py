@@ -25,7 +25,7 @@ ALL_SUITES = {
     "forky": "systemd-newest",  # Debian's testing suite
 }
 # The one in between is for a run by hand: LSH_SUITES=trixie make test
-SUITES = {name: ALL_SUITES[name] for name in os.environ.get("LSH_SUITES", "bookworm forky").split()}
+SUITES = {name: ALL_SUITES[name] for name in (os.environ.get("LSH_SUITES") or "bookworm forky").split()}
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd polkitd passwd "
     "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils curl"

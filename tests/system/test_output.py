@@ -1,12 +1,26 @@
 """What a job writes is kept with its run: whole where it is short, its head and its tail where it is long."""
 
-from collections.abc import Callable
+import contextlib
+import shlex
+import threading
+from collections.abc import Callable, Iterator
 
+from tests.system.booted import Booted
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, eventually
 
 NewMachine = Callable[..., Machine]
 LIMIT = 64 * 1024  # lsh.toml's output_bytes, by default
+
+
+@contextlib.contextmanager
+def stopped_journald(machine: Booted, *, seconds: float) -> Iterator[None]:
+    """journald as it is when it is busy for so long."""
+    machine.run("systemctl", "kill", "--signal=STOP", "systemd-journald.service")
+    going_on = threading.Timer(seconds, machine.run, ("systemctl", "kill", "--signal=CONT", "systemd-journald.service"))
+    going_on.start()
+    yield
+    going_on.join()
 
 
 def output_of(lsh: Lsh, command: str) -> tuple[str, int]:
@@ -98,3 +112,12 @@ def test_output_of_a_run_in_progress_is_in_the_logs(lsh: Lsh) -> None:
     lsh("stop", job)
     (run,) = lsh.ended(job)
     assert run["output"] == "begun\n"
+
+
+def test_a_run_is_waited_for_until_journald_has_told_of_its_end(lsh: Lsh) -> None:
+    job = lsh.add("--", "echo done; exit 3")
+    for verb in (f"start --wait --json {job}", "run -- 'echo done; exit 3'"):
+        with stopped_journald(lsh.machine, seconds=7):
+            result = lsh(*shlex.split(verb), check=False)
+        assert "done" in result.stdout, result
+        assert result.returncode == (1 if job in verb else 3), result
