@@ -20,8 +20,9 @@ setup: ## make .venv/bin/lshctl; installs what is missing
 demo: setup ## see it work: real jobs on a real systemd, in a throw-away machine where none runs
 	@packaging/dev/demo
 
-test: setup roots ## unit tests, then system tests on booted machines (systemd 252 and the newest)
+test: setup roots ## unit tests, then tests on a Supabase of their own and on booted machines (systemd 252 and the newest)
 	$(PYTHON) -m pytest tests/unit
+	$(AS_ROOT) $(PYTHON) -m pytest tests/supabase
 	$(AS_ROOT) $(PYTHON) -m pytest tests/system -n 2 --dist loadgroup
 
 SECONDS := 600

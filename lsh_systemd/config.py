@@ -1,12 +1,20 @@
 """Settings of this scope, from lsh.toml. Everything has a default: there need be no such file."""
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from lsh_systemd.errors import BadInput
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supabase:
+    """The table [supabase]: a project's ``url``, and ``key_file``, where its key is not in the usual file."""
+
+    url: str = ""
+    key_file: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +29,7 @@ class Config:
     keep_days: int = 365
     keep_runs: int = 600_000
     keep_output_days: int = 90
+    supabase: Supabase = field(default_factory=Supabase)
 
 
 _RANGES = {
@@ -44,11 +53,28 @@ def load(scope: Scope) -> Config:
         return Config()
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"cannot read {file}: {error}") from None
-    known = {field.name: field.type for field in fields(Config)}
     for name, value in data.items():
-        if name not in known:
-            raise BadInput(f"{file}: {visible(name)} is not a setting", hint="the settings are " + ", ".join(known))
+        _check_known(file, name, Config)
+        if name == "supabase":
+            data[name] = _supabase(file, value)
+            continue
         least, most = _RANGES[name]
-        if type(value) is not known[name] or not least <= value <= most:
+        if type(value) is not int or not least <= value <= most:
             raise BadInput(f"{file}: {name} must be a whole number from {least} to {most}")
     return Config(**data)
+
+
+def _supabase(file: Path, table: object) -> Supabase:
+    if not isinstance(table, dict):
+        raise BadInput(f"{file}: supabase must be a table", hint="[supabase] on a line of its own")
+    for name, value in table.items():
+        _check_known(file, name, Supabase)
+        if not isinstance(value, str):
+            raise BadInput(f"{file}: supabase.{name} must be text")
+    return Supabase(**table)
+
+
+def _check_known(file: Path, name: str, kind: type[Config] | type[Supabase]) -> None:
+    known = [each.name for each in fields(kind)]
+    if name not in known:
+        raise BadInput(f"{file}: {visible(name)} is not a setting", hint="the settings are " + ", ".join(known))

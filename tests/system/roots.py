@@ -64,7 +64,8 @@ def _recipe_key() -> str:
 
 def _requirements() -> list[str]:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["alerts"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["alerts"], *extras["supabase"]]
     return [requirement for requirement in wanted if requirement not in FROM_DEBIAN]
 
 

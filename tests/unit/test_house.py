@@ -22,9 +22,9 @@ FLOORS = {
     "schedule scope shellwords span spec stats surprises text timetable unit writers zones",
     2: "alertfile analyze caps config crontabs figures ics journal manager notify probe queue remote sayings scripts "
     "shellcheck stamps store storefile unitdir vault",
-    3: "alerts backups catchup checks collector control crowd daemons delivery digest dispatch doctor elapses follow "
-    "held importer jobs ledger limits missed once outbox refresh report retention runs secrecy status stuck sync "
-    "trust",
+    3: "alerts backups catchup checks collector connect control crowd daemons delivery digest dispatch doctor elapses "
+    "follow held importer jobs ledger limits missed once outbox refresh report retention runs secrecy status stuck "
+    "sync trust",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
@@ -38,6 +38,8 @@ DOORS = {
     "icalendar": "ics",
     "recurring_ical_events": "ics",
     "supabase": "remote",
+    "postgrest": "remote",
+    "httpx": "remote",
     "apprise": "notify",
 }
 
