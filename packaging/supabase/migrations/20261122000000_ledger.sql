@@ -163,6 +163,7 @@ create index runs_by_host on public.runs (host, started_at desc);
 create index runs_by_job on public.runs (job, started_at desc);
 create index runs_unsuccessful on public.runs (started_at desc) where result <> 'success';
 create index runs_open on public.runs (host) where result is null;
+create index runs_without_start on public.runs (received_at) where started_at is null;
 comment on table public.runs is 'Every run of every job; what it wrote is in run_output';
 comment on column public.runs.host is 'The host that it ran on';
 comment on column public.runs.id is 'systemd''s invocation ID; host and id are the key under which a run is sent again';
@@ -187,7 +188,7 @@ comment on column public.runs.scope is 'Whose job it is: "system", or "user:NAME
 comment on column public.runs.job is 'The job''s id; the job may be gone';
 comment on column public.runs.unit is 'The systemd unit';
 comment on column public.runs.hostname is 'The host''s name as it was then';
-comment on column public.runs.trigger is 'What started it: timer, manual, boot, retry, catch-up and others';
+comment on column public.runs.trigger is 'What started it: timer, manual, retry, queue, catch-up, path, hook or api';
 comment on column public.runs.triggered_by is 'Who started it by hand, or over HTTP';
 comment on column public.runs.result is 'success; systemd''s word on what went wrong (exit-code, signal, timeout, oom-kill and others); skipped, missed or lost; NULL while it goes on';
 comment on column public.runs.reason is 'Why it was skipped or missed';
@@ -198,15 +199,18 @@ comment on column public.runs.failure is 'Of a failed run, what it last said wit
 comment on column public.runs.metrics is 'The numbers that it gave: name → number';
 
 create table public.run_output (
-    host   uuid not null,
-    run    uuid not null,
-    output text not null,
+    host        uuid not null,
+    run         uuid not null,
+    received_at timestamptz not null default now(),
+    output      text not null,
     primary key (host, run),
     foreign key (host, run) references public.runs (host, id) on delete cascade
 );
+create index run_output_by_time on public.run_output (received_at);
 comment on table public.run_output is 'What runs wrote, apart from them, so that it can be kept for less long; its row comes after the run''s';
 comment on column public.run_output.host is 'The host that the run was on';
 comment on column public.run_output.run is 'The run''s id';
+comment on column public.run_output.received_at is 'When it was first sent, by the clock of the database';
 comment on column public.run_output.output is 'Standard output and errors as UTF-8, U+FFFD for what was none (and for NUL); of more than the host keeps, head and tail';
 
 create table public.alerts (
