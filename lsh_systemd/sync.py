@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from lsh_systemd import mirrored
 from lsh_systemd.errors import LshError
@@ -37,6 +38,8 @@ _ROWS: Mapping[str, Callable[..., Row]] = {
     "alerts": mirrored.alert_row,
     "audit": mirrored.change_row,
 }
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass
@@ -133,14 +136,12 @@ class Sync:
             self.unsent.settle_jobs({each: digests[each] for each, _ in part}, refused)
             tally.sent["jobs"] += len(part) - len(refused)
             tally.refused += len(refused)
-        for gone in sorted(known.keys() - rows.keys()):
-            self._patiently(
-                lambda gone=gone: self.remote.rpc(  # type: ignore[misc]
-                    "lsh_job_removed", {"on_host": self._host, "of_scope": self._owner, "job": gone}
-                )
-            )
-            self.unsent.settle_jobs({gone: None}, {})
-            tally.sent["jobs"] += 1
+        gone = sorted(known.keys() - rows.keys())
+        if gone:
+            where = {"on_host": self._host, "of_scope": self._owner}
+            self._patiently(lambda: self.remote.rpc("lsh_jobs_removed", {**where, "ids": gone}))
+            self.unsent.settle_jobs(dict.fromkeys(gone), {})
+            tally.sent["jobs"] += len(gone)
 
     def _send(self, kind: str, limit: int, tally: Tally) -> None:
         """All that waits of a kind. While the server has one batch, the next is made ready, and the last is settled."""
@@ -199,7 +200,7 @@ class Sync:
             version: f"its output: {reason}" for version, reason in self._put("run_output", "host,run", outputs)
         }
 
-    def _put[K](self, table: str, key: str, rows: Sequence[tuple[K, Row]]) -> list[tuple[K, str]]:
+    def _put(self, table: str, key: str, rows: Sequence[tuple[K, Row]]) -> list[tuple[K, str]]:
         """Write the rows; those that will never do are found by halving what is refused, and all others go."""
         if not rows:
             return []
@@ -212,7 +213,7 @@ class Sync:
             return self._put(table, key, rows[:middle]) + self._put(table, key, rows[middle:])
         return []
 
-    def _patiently[T](self, action: Callable[[], T]) -> T:
+    def _patiently(self, action: Callable[[], T]) -> T:
         """Do it, and again after short pauses where nobody answered. Raises RemoteAway where that is not enough."""
         for pause in _PAUSES_SECONDS:
             try:
