@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lsh_systemd.audit import MASK
+from lsh_systemd.bounds import NEUTRAL_PRIORITY
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import to_plain
 from lsh_systemd.run import Output, rfc3339
@@ -94,35 +95,32 @@ def change_row(values: Sequence[Any], *, host: str, scope: str) -> Row:
     }
 
 
-def job_row(
-    job: Job, *, id: str, host: str, scope: str, enabled: bool, state: str, schedule: str | None, next_usec: int | None
-) -> Row:
-    """What may be secret is not in it: values of variables and standard input are masked."""
-    plain = to_plain(job)
+def job_row(job: Job | None, *, id: str, host: str, scope: str, **told: Any) -> Row:
+    """``told``: what else there is to know of it, by column. ``job`` None: its files tell none any more.
+
+    What may be secret is not in it: values of variables and standard input are masked.
+    """
+    plain = to_plain(job) if job else {}
     if "env" in plain:
         plain["env"] = dict.fromkeys(plain["env"], MASK)
     if "stdin" in plain:
         plain["stdin"] = MASK
-    return {
-        "host": host,
-        "scope": scope,
-        "id": id,
-        "name": job.name,
-        "description": job.description,
-        "command": fit(job.command_line),
-        "schedule": schedule,
-        "timezone": job.timezone,
-        "enabled": enabled,
-        "state": state,
-        "next_at": rfc3339(next_usec),
-        "category": job.category,
-        "tags": list(job.tags),
-        "priority": job.priority,
-        "timeout_usec": None if job.timeout is None else round(job.timeout.total_seconds() * 1e6),
-        "retries": job.retries,
-        "definition": fit(plain),
+    timeout = job.timeout if job else None
+    row = {
+        "name": job.name if job else id,
+        "description": job.description if job else "",
+        "command": job.command_line if job else "",
+        "timezone": job.timezone if job else None,
+        "category": job.category if job else "",
+        "tags": list(job.tags) if job else [],
+        "priority": job.priority if job else NEUTRAL_PRIORITY,
+        "timeout_usec": None if timeout is None else round(timeout.total_seconds() * 1e6),
+        "retries": job.retries if job else 0,
+        "definition": plain,
         "removed_at": None,
+        **told,
     }
+    return {"host": host, "scope": scope, "id": id, **{name: fit(value) for name, value in row.items()}}
 
 
 def digest(row: Mapping[str, Any]) -> str:

@@ -14,20 +14,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
-from lsh_systemd import mirrored
+from lsh_systemd import __version__, analyze, connect, host, ledger, mirrored
 from lsh_systemd.errors import LshError
+from lsh_systemd.jobs import Jobs
+from lsh_systemd.manager import Manager
 from lsh_systemd.mirrored import Row
 from lsh_systemd.remote import Remote, RemoteAway, RemoteOutdated, RemoteRefused
-from lsh_systemd.unsent import KINDS, Progress, Unsent, pause_after
+from lsh_systemd.run import rfc3339
+from lsh_systemd.scope import Scope, state_dir
+from lsh_systemd.status import overview, schedule_text
+from lsh_systemd.store import Store
+from lsh_systemd.unsent import HEARTBEAT_SECONDS, KINDS, Progress, Unsent, pause_after
 
 BATCH = 500
 # The first of our migrations over there that has all that is sent. A newer one may have more.
 SCHEMA = "20261122000200"
-# How often a host says that it is there.
-HEARTBEAT_SECONDS = 300
 # What the outputs of a request may come to: a request has to get through a slow line in time.
 _OUTPUT_CHARACTERS = 1 << 20
 # A request is made again at once so often, if that is not asked to take longer than this.
@@ -241,11 +244,51 @@ def _part(
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Two at once would do everything twice: the second waits."""
-    descriptor = os.open(folder / "sync.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def session(scope: Scope, manager: Manager) -> Iterator[Sync]:
+    """What sends this scope's ledger to the project that is set. Two at once would do everything twice: the second
+    waits. Raises BadInput where no project is set."""
+    target, me, owner = connect.target(scope), host.machine(), host.owner(scope)
+    store = Store(ledger.path(scope))
+    descriptor = os.open(state_dir(scope) / "sync.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        unsent, remote = Unsent(store), Remote(target)
+        unsent.turn_on(me, target.url)
+        yield Sync(
+            unsent,
+            remote,
+            host=me,
+            owner=owner,
+            facts=lambda: _facts(manager),
+            jobs=lambda: _jobs(scope, manager, store, host=me, owner=owner),
+        )
+        remote.close()
     finally:
         os.close(descriptor)
+        store.close()
+
+
+def _facts(manager: Manager) -> Row:
+    own = {"lsh_version": __version__, "systemd_version": manager.version, "timezone": analyze.local_zone()}
+    return host.facts() | own
+
+
+def _jobs(scope: Scope, manager: Manager, store: Store, *, host: str, owner: str) -> dict[str, Row]:
+    """The rows of all jobs, by their ids, as their files and systemd tell them."""
+    rows = {}
+    for each in overview(Jobs(scope).all(), manager=manager, last_runs={}):
+        found, changes = each.found, store.changes(job=each.found.id)
+        rows[found.id] = mirrored.job_row(
+            found.job,
+            id=found.id,
+            host=host,
+            scope=owner,
+            schedule=schedule_text(found.job) if found.job else None,
+            enabled=found.pair.enabled,
+            state=each.state,
+            next_at=rfc3339(each.next_usec),
+            created_by=changes[-1].actor if changes else None,
+            modified_by=changes[0].actor if changes else None,
+            updated_at=rfc3339(found.written_usec()),
+        )
+    return rows

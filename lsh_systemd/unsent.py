@@ -18,6 +18,10 @@ _PROGRESS = "sync:progress"
 _TABLES = {"runs": ("runs", RUN_COLUMNS), "alerts": ("alerts", ALERT_COLUMNS), "audit": ("audit", CHANGE_COLUMNS)}
 KINDS = tuple(_TABLES)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 900.0
+# What comes in so long after the last time goes together.
+_GATHER_SECONDS = 10
+# How often a host says that it is there.
+HEARTBEAT_SECONDS = 300
 _LOG_KEPT = 1000
 _REASON_CHARACTERS = 500
 
@@ -181,6 +185,14 @@ class Unsent:
     def progress(self) -> Progress:
         text = self.store.state(_PROGRESS)
         return Progress(**json.loads(text)) if text else Progress()
+
+    def due_usec(self, now_usec: int) -> int:
+        """When it is next to be sent (µs since 1970). A clock that was set back must not hold it for longer."""
+        progress = self.progress()
+        if progress.tries:
+            return min(progress.next_usec, now_usec + 3_600_000_000)
+        pause = _GATHER_SECONDS if self.is_waiting() else HEARTBEAT_SECONDS
+        return min(progress.ended_usec, now_usec) + pause * 1_000_000
 
     def set_progress(self, progress: Progress) -> None:
         with self.store.transaction():

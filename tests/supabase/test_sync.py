@@ -150,10 +150,7 @@ def test_all_of_a_run_is_there(host: Host) -> None:
 
 def test_jobs_alerts_and_changes_are_mirrored(host: Host) -> None:
     def row(job: Job) -> Row:
-        return job_row(
-            job, id="backup", host=host.id, scope="system", enabled=True, state="waiting", schedule="0 2 * * *",
-            next_usec=_NOW,
-        )  # fmt: skip
+        return job_row(job, id="backup", host=host.id, scope="system", enabled=True, state="waiting", next_at=None)
 
     job = Job(name="Backup", command="tar", schedule=("0 2 * * *",), env={"TOKEN": "s3cret"}, stdin="s3cret")
     host.jobs = {"backup": row(job)}
