@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from lsh_systemd import schema
 from lsh_systemd.audit import Change
 from lsh_systemd.job import Job
 from lsh_systemd.mirrored import OUTPUT_BYTES, Row, job_row
@@ -20,6 +19,7 @@ from lsh_systemd.run import Run
 from lsh_systemd.store import Store
 from lsh_systemd.sync import Sync
 from lsh_systemd.unsent import Unsent
+from tests.supabase.project import project
 from tests.supabase.stack import Stack
 from tests.supabase.troubled import Troubled
 
@@ -29,12 +29,8 @@ _PATIENCE = 1.0
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """A project of our own, as it is broken too, with our tables."""
-    with Stack() as stack:
-        for each in schema.bundled():
-            stack.sql(each.sql)
-        stack.stop("postgrest")  # it reads the schema anew when it feels like it
-        stack.start("postgrest")
+    """A project of our own: it is broken, too."""
+    with project() as stack:
         yield stack
 
 
