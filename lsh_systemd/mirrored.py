@@ -11,13 +11,14 @@ import re
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lsh_systemd.audit import MASK
 from lsh_systemd.bounds import NEUTRAL_PRIORITY
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import to_plain
-from lsh_systemd.run import Output, rfc3339
+from lsh_systemd.run import Output, Run, rfc3339
 
 # Of what a run wrote, Supabase gets so many bytes, half from its head, half from its tail.
 OUTPUT_BYTES = 64 * 1024
@@ -55,6 +56,16 @@ def run_row(values: Sequence[Any], *, host: str, scope: str) -> Row:
     row["boot_id"], row["first_id"] = _uuid(run["boot_id"]), _uuid(run["first_id"])
     row["metrics"] = {} if run["metrics"] == "{}" else _object(run["metrics"])
     return row
+
+
+def run_of_row(row: Mapping[str, Any]) -> Run:
+    """The run of a row that Supabase has told, without its output; ``host`` is the host's name then."""
+    fields: Row = {name: row[name] for name in (*_RUN_NUMBERS, *_RUN_TEXTS) if name != "failure"}
+    fields |= {name: usec_of(row[theirs]) for name, theirs in _RUN_TIMES.items()}
+    for name in ("id", "boot_id", "first_id"):
+        fields[name] = row[name].replace("-", "") if row[name] else None
+    metrics = json.dumps(row["metrics"])
+    return Run(**{**fields, "boot_id": fields["boot_id"] or "", "host": row["hostname"], "metrics": metrics})
 
 
 def output_row(run_id: str, output: bytes, codec: str | None, *, host: str) -> Row:
@@ -147,6 +158,13 @@ def _object(text: str) -> Row:
         return {}
     found: Row = fit(value) if isinstance(value, dict) else {}
     return found
+
+
+def usec_of(told: str | None) -> int | None:
+    """A time as PostgREST tells it → µs since 1970."""
+    if told is None:
+        return None
+    return (datetime.fromisoformat(told) - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 def _uuid(text: str | None) -> str | None:

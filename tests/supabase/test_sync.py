@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,14 +16,9 @@ from lsh_systemd.outbox import Outbox
 from lsh_systemd.remote import Remote, RemoteAway, RemoteForbidden, RemoteOutdated, Target
 from lsh_systemd.run import Run
 from lsh_systemd.store import Store
-from lsh_systemd.sync import Sync
-from lsh_systemd.unsent import Unsent
-from tests.supabase.project import project
+from tests.supabase.project import NOW, Host, project
 from tests.supabase.stack import Stack
 from tests.supabase.troubled import Troubled
-
-_NOW = 1_795_329_711_000_000
-_PATIENCE = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -32,77 +26,6 @@ def stack() -> Iterator[Stack]:
     """A project of our own: it is broken, too."""
     with project() as stack:
         yield stack
-
-
-class Host:
-    """One host's ledger and what it takes to send it."""
-
-    def __init__(self, stack: Stack, path: Path, url: str | None = None) -> None:
-        self.stack, self.id = stack, str(uuid.uuid4())
-        self.store = Store(path)
-        self.unsent = Unsent(self.store)
-        self.jobs: dict[str, Row] = {}
-        self.url, self.key = url or stack.url, stack.secret_key
-        self.turn_on()
-
-    @classmethod
-    def of(cls, other: "Host") -> "Host":
-        """The same, with the ledger opened once more: for another thread."""
-        host = cls.__new__(cls)
-        host.__dict__ |= other.__dict__ | {"store": Store(other.store.path)}
-        host.unsent = Unsent(host.store)
-        return host
-
-    def turn_on(self) -> None:
-        self.unsent.turn_on(self.id, self.url)
-
-    def sync(self, **options: Any) -> dict[str, int]:
-        remote = Remote(Target(url=self.url, key=self.key), timeout_seconds=_PATIENCE)
-        sync = Sync(
-            self.unsent, remote, host=self.id, owner="system",
-            facts=lambda: {"id": self.id, "name": "host-1", "lsh_version": "1"}, jobs=lambda: self.jobs, **options,
-        )  # fmt: skip
-        try:
-            tally = sync.run()
-            return dict(tally.sent)
-        finally:
-            remote.close()
-
-    def run(self, number: int = 0, **fields: Any) -> Run:
-        """A run that has ended, put into the ledger."""
-        began = _NOW + number * 1_000_000
-        run = replace(
-            Run(id=uuid.uuid4().hex, job="job-1", unit="lsh-job-1.service", host="host-1", boot_id=uuid.uuid4().hex,
-                started_usec=began, ended_usec=began + 500_000, duration_usec=500_000, result="success", exit_status=0,
-                output=f"hello {number}\n".encode(), output_bytes=8, metrics='{"rows": 3}'),
-            **fields,
-        )  # fmt: skip
-        self.put(run)
-        return run
-
-    def put(self, *runs: Run) -> None:
-        with self.store.transaction():
-            self.store.put(runs)
-
-    def fill(self, count: int, **fields: Any) -> None:
-        with self.store.transaction():
-            self.store.put(
-                Run(id=uuid.uuid4().hex, job=f"job-{number % 7}", unit="u", host="h", result="success",
-                    started_usec=_NOW + number, output=b"line\n", output_bytes=5, **fields)
-                for number in range(count)
-            )  # fmt: skip
-
-    def there(self, columns: str = "count(*)", table: str = "runs") -> str:
-        return self.stack.sql(f"SELECT {columns} FROM {table} WHERE host = '{self.id}'")
-
-    def check_all_there(self) -> None:
-        """Every run of the ledger once, as it is now, with its output; and nothing waits."""
-        told = sorted(self.there("id, coalesce(result, ''), coalesce(message, '')").splitlines())
-        ours = sorted(f"{uuid.UUID(run.id)}|{run.result or ''}|{run.message or ''}" for run in self.store.runs())
-        assert told == ours
-        outputs = sorted(self.there("run", "run_output").splitlines())
-        assert outputs == sorted(str(uuid.UUID(run.id)) for run in self.store.runs() if run.output)
-        assert (self.unsent.waiting(), self.unsent.refused()) == ({}, [])
 
 
 @pytest.fixture
@@ -113,13 +36,13 @@ def line(stack: Stack) -> Iterator[Troubled]:
 
 @pytest.fixture
 def host(stack: Stack, line: Troubled, tmp_path: Path) -> Host:
-    return Host(stack, tmp_path / "lsh.db", line.url)
+    return Host(stack, tmp_path / "lsh.db", url=line.url)
 
 
 def test_all_of_a_run_is_there(host: Host) -> None:
     """With what changed afterwards, and for a ledger that was there first."""
     host.unsent.turn_off()
-    first = host.run(cpu_usec=12, memory_peak_bytes=4096, trigger="timer", trigger_usec=_NOW, triggered_by="bob")
+    first = host.run(cpu_usec=12, memory_peak_bytes=4096, trigger="timer", trigger_usec=NOW, triggered_by="bob")
     going = host.run(1, result=None, ended_usec=None, duration_usec=None, exit_status=None, output=b"")
     host.turn_on()
     assert host.sync() == {"runs": 2}
@@ -133,7 +56,7 @@ def test_all_of_a_run_is_there(host: Host) -> None:
     assert (told[0]["cpu_usec"], told[0]["memory_peak_bytes"], told[0]["metrics"]) == (12, 4096, {"rows": 3})
     assert told[0]["started_at"].startswith("2026-11-22T06:41:51") and told[1]["result"] is None
     assert host.sync() == {}
-    host.put(replace(going, result="timeout", ended_usec=_NOW + 9, message="too long", output=b"late"))
+    host.put(replace(going, result="timeout", ended_usec=NOW + 9, message="too long", output=b"late"))
     assert host.sync() == {"runs": 1}
     host.check_all_there()
     # What is pruned here stays there, and a job that was renamed takes its runs along.
@@ -165,10 +88,10 @@ def test_jobs_alerts_and_changes_are_mirrored(host: Host) -> None:
     outbox = Outbox(host.store)
     with host.store.transaction():
         outbox.add(
-            rule="ops", targets=1, event="failure", job="backup", run_id=run.id, title="t", body="b", now_usec=_NOW
+            rule="ops", targets=1, event="failure", job="backup", run_id=run.id, title="t", body="b", now_usec=NOW
         )
         host.store.put_changes([
-            Change(id=uuid.uuid4().hex, at_usec=_NOW, job="", verb="limits", actor="bob", uid=1, via="cli",
+            Change(id=uuid.uuid4().hex, at_usec=NOW, job="", verb="limits", actor="bob", uid=1, via="cli",
                    difference='{"user": [null, "a\\u0000b"]}')
         ])  # fmt: skip
     assert host.sync() == {"runs": 1, "alerts": 1, "audit": 1}
@@ -285,7 +208,7 @@ def test_a_request_stays_small(host: Host, line: Troubled) -> None:
     """However long the outputs are; and a row is asked for by itself where the gateway wants no more."""
     with host.store.transaction():
         host.store.put(
-            Run(id=uuid.uuid4().hex, job="long", unit="u", result="success", started_usec=_NOW + number,
+            Run(id=uuid.uuid4().hex, job="long", unit="u", result="success", started_usec=NOW + number,
                 output=bytes((number + place * 7) % 95 + 32 for place in range(60_000)))
             for number in range(60)
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Runs of booted machines, reported to a real Supabase by their agents."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from tests.supabase.project import project
 from tests.supabase.stack import Stack
 from tests.system.lsh import Lsh
-from tests.system.machine import Machine, eventually
+from tests.system.machine import eventually
 
 _CONFIG = {"system": "/etc/lsh", "user": "/home/bob/.config/lsh"}
 

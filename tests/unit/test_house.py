@@ -23,8 +23,8 @@ FLOORS = {
     2: "alertfile analyze caps config crontabs figures host ics journal manager notify probe queue remote sayings "
     "schema scripts shellcheck stamps store storefile unitdir vault",
     3: "alerts backups catchup checks collector connect control crowd daemons delivery digest dispatch doctor elapses "
-    "follow held importer jobs ledger limits missed once outbox refresh report retention runs secrecy standing status "
-    "stuck sync trust unsent",
+    "fleet follow held importer jobs ledger limits missed once outbox refresh report retention runs secrecy standing "
+    "status stuck sync trust unsent",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
