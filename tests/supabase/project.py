@@ -39,6 +39,7 @@ class Host:
         self.store = Store(path)
         self.unsent = Unsent(self.store)
         self.jobs: dict[str, Row] = {}
+        self.patience_seconds = 1.0
         self.url, self.key = url or stack.url, stack.secret_key
         self.turn_on()
 
@@ -54,7 +55,7 @@ class Host:
         self.unsent.turn_on(self.id, self.url)
 
     def sync(self, **options: Any) -> dict[str, int]:
-        remote = Remote(Target(url=self.url, key=self.key), timeout_seconds=1.0)
+        remote = Remote(Target(url=self.url, key=self.key), timeout_seconds=self.patience_seconds)
         sync = Sync(
             self.unsent, remote, host=self.id, owner="system",
             facts=lambda: {"id": self.id, "name": self.name, "lsh_version": "1"}, jobs=lambda: self.jobs, **options,

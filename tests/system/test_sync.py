@@ -1,7 +1,7 @@
 """Runs of booted machines, reported to a real Supabase by their agents."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +9,8 @@ import pytest
 from tests.supabase.project import project
 from tests.supabase.stack import Stack
 from tests.system.lsh import Lsh
-from tests.system.machine import eventually
+from tests.system.machine import Machine, eventually
+from tests.system.roots import SUITES
 
 _CONFIG = {"system": "/etc/lsh", "user": "/home/bob/.config/lsh"}
 
@@ -78,3 +79,37 @@ def test_a_run_is_reported_by_the_agent(reporting: Lsh, supabase: Stack) -> None
     shown = lsh.systemctl("show", "lsh-sync.service", "lsh-agent.service").stdout
     shown += lsh.machine.journal_text() + lsh("sync", "status").stdout + lsh("sync", "history", "--json").stdout
     assert supabase.secret_key not in shown
+
+
+def test_the_fleet_is_the_sum_of_its_hosts(new_machine: Callable[..., Machine], supabase: Stack) -> None:
+    """Three hosts, of which one sends by hand; and what one of them says of the others."""
+    first, *others = SUITES
+    hosts = [Lsh(new_machine(suite), "system") for suite in (first, first, *others)]
+    for number, lsh in enumerate(hosts):
+        connect(lsh, supabase)
+        good = lsh.add("--", "true", name="good")
+        bad = lsh.add("--retries", "1", "--retry-delay", "100ms", "--", "echo no; exit 3", name="bad")
+        for _ in range(2 + number):
+            lsh.run(good)
+        lsh.run(bad, check=False)
+        lsh.ended(bad, 2)
+        lsh("sync", "now")
+    of_hosts = [lsh.json_of("sync", "status")["host"] for lsh in hosts]
+    mine = [argument for each in of_hosts for argument in ("--host", each)]
+    own = {host: lsh.json("report") for host, lsh in zip(of_hosts, hosts, strict=True)}
+    told = hosts[0].json_of("fleet", "report", "--by", "both", *mine)
+    assert len(told) == 2 * len(hosts)
+    for each in told:
+        (report,) = [report for report in own[each["host_id"]] if report["job"] == each["job"]]
+        figures = each.keys() - {"job", "host", "host_id"}
+        assert {name: each[name] for name in figures} == {
+            name: pytest.approx(report[name]) if isinstance(report[name], float) else report[name] for name in figures
+        }
+    (whole,) = hosts[-1].json_of("fleet", "report", "--by", "all", *mine)
+    for name in ("runs", "successes", "retries"):
+        assert whole[name] == sum(report[name] for reports in own.values() for report in reports)
+    assert whole["failures_by_result"] == {"exit-code": 2 * len(hosts)}
+    runs = hosts[0].json_of("fleet", "runs", "--limit", "0", *mine)
+    assert {run["id"] for run in runs} == {run["id"] for lsh in hosts for run in lsh.json("runs", "--limit", "0")}
+    assert {row["id"] for row in hosts[0].json_of("fleet", "hosts", *mine) if row["online"]} == {*of_hosts}
+    assert len(hosts[0].json_of("fleet", "jobs", *mine)) == 2 * len(hosts)
