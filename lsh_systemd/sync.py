@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lsh_systemd import __version__, analyze, connect, host, ledger, mirrored
@@ -26,7 +26,7 @@ from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope, state_dir
 from lsh_systemd.status import overview, schedule_text
 from lsh_systemd.store import Store
-from lsh_systemd.unsent import HEARTBEAT_SECONDS, KINDS, Progress, Unsent, pause_after
+from lsh_systemd.unsent import HEARTBEAT_SECONDS, KINDS, Progress, Unsent
 
 BATCH = 500
 # The first of our migrations over there that has all that is sent. A newer one may have more.
@@ -88,22 +88,15 @@ class Sync:
         try:
             self._run(tally, before)
         except LshError as error:
-            tries = before.tries + 1
-            wait = max(pause_after(tries), getattr(error, "retry_after", None) or 0.0)
-            now = time.time_ns() // 1000
-            self._note(
-                replace(before, ended_usec=now, tries=tries, next_usec=now + round(wait * 1e6), error=error.message)
-            )
+            after = getattr(error, "retry_after", None)
             self.unsent.log(began_usec=began, sent=tally.sent, refused=tally.refused, error=error.message)
+            self.unsent.set_failed(error.message, after_seconds=after or 0.0)
             raise
         now = time.time_ns() // 1000
-        self._note(Progress(sent_usec=now, ended_usec=now))
+        self.unsent.set_progress(Progress(sent_usec=now, ended_usec=now))
         if tally.sent or tally.refused:
             self.unsent.log(began_usec=began, sent=tally.sent, refused=tally.refused, error=None)
         return tally
-
-    def _note(self, progress: Progress) -> None:
-        self.unsent.set_progress(progress)
 
     def _run(self, tally: Tally, before: Progress) -> None:
         self._check_schema()
@@ -247,13 +240,20 @@ def _part(
 def session(scope: Scope, manager: Manager) -> Iterator[Sync]:
     """What sends this scope's ledger to the project that is set. Two at once would do everything twice: the second
     waits. Raises BadInput where no project is set."""
-    target, me, owner = connect.target(scope), host.machine(), host.owner(scope)
+    url, me, owner = connect.url(scope), host.machine(), host.owner(scope)
     store = Store(ledger.path(scope))
     descriptor = os.open(state_dir(scope) / "sync.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        unsent, remote = Unsent(store), Remote(target)
-        unsent.turn_on(me, target.url)
+        unsent = Unsent(store)
+        if url:
+            unsent.turn_on(me, url)
+        try:
+            remote = connect.connect(scope)
+        except LshError as error:  # no key, or one that others may read
+            if url:
+                unsent.set_failed(error.message)
+            raise
         yield Sync(
             unsent,
             remote,

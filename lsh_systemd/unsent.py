@@ -4,7 +4,7 @@ import json
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lsh_systemd.mirrored import ALERT_COLUMNS, CHANGE_COLUMNS, RUN_COLUMNS
@@ -197,6 +197,13 @@ class Unsent:
     def set_progress(self, progress: Progress) -> None:
         with self.store.transaction():
             self.store.set_state(_PROGRESS, json.dumps(asdict(progress)))
+
+    def set_failed(self, error: str, *, after_seconds: float = 0.0) -> None:
+        """It has not gone through; it is to be tried again after a pause, and not before so many seconds."""
+        before, now = self.progress(), _now()
+        wait = max(pause_after(before.tries + 1), after_seconds)
+        failed = replace(before, ended_usec=now, tries=before.tries + 1, next_usec=now + round(wait * 1e6), error=error)
+        self.set_progress(failed)
 
     def log(self, *, began_usec: int, sent: Mapping[str, int], refused: int, error: str | None) -> None:
         with self.store.transaction():

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lsh_systemd.cli.common import App, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.table import duration, local_time, print_table, relative
 from lsh_systemd.errors import LshError
 from lsh_systemd.text import escape_controls
@@ -87,13 +87,18 @@ def _status(app: App) -> dict[str, Any]:
 
 
 @sync_command.command("now")
+@dry_run_option
 @json_option
 @with_app
-def now_command(app: App, as_json: bool) -> None:
+def now_command(app: App, dry_run: bool, as_json: bool) -> None:
     """Send all that waits, now, whatever the next try's time."""
-    from lsh_systemd import sync
+    from lsh_systemd import connect, sync
 
+    connect.target(app.scope)
     app.collect()
+    if dry_run:
+        click.echo(f"Would send: {_counts(_unsent(app).waiting())}.")
+        return
     with sync.session(app.scope, app.manager) as session:
         tally = session.run()
     if as_json:
@@ -123,14 +128,18 @@ def run_command(app: App) -> None:
 
 
 @sync_command.command("retry")
+@dry_run_option
 @with_app
-def retry_command(app: App) -> None:
+def retry_command(app: App, dry_run: bool) -> None:
     """Let what was refused wait again, and what failed be tried at once."""
     from lsh_systemd import connect, daemons
     from lsh_systemd.unsent import Progress
 
     connect.target(app.scope)
     unsent = _unsent(app)
+    if dry_run:
+        click.echo(f"Would wait again: {len(unsent.refused())}.")
+        return
     count = unsent.retry()
     unsent.set_progress(Progress(sent_usec=unsent.progress().sent_usec))
     daemons.provide(app.manager, [daemons.SYNC])

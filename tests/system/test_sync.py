@@ -73,7 +73,16 @@ def test_a_run_is_reported_by_the_agent(reporting: Lsh, supabase: Stack) -> None
     lsh("sync", "retry")
     eventually(lambda: lsh.json_of("sync", "status")["waiting"] == {}, timeout=60)
     assert len(there("runs", job, "id")) == 2
+    # A key that others may read is not taken, and that is told.
+    key = f"{_CONFIG[lsh.scope]}/supabase.key"
+    lsh.machine.run("chmod", "644", key)
+    assert "may be read by others" in lsh.told_off("sync", "now")
+    assert "may be read by others" in lsh.json_of("sync", "status")["error"]
+    findings = [each for each in lsh("doctor", "--json", check=False).json() if each["check"] == "supabase"]
+    assert [each["level"] for each in findings] == ["error"] and "may be read by others" in findings[0]["message"]
+    lsh.machine.run("chmod", "600", key)
     lsh("remove", job)
+    lsh("sync", "retry")
     eventually(lambda: there("jobs", job, "removed_at")[0]["removed_at"], timeout=60)
     # Neither the agent nor the unit's properties nor the log have the key.
     shown = lsh.systemctl("show", "lsh-sync.service", "lsh-agent.service").stdout
