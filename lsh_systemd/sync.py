@@ -254,15 +254,15 @@ def session(scope: Scope, manager: Manager) -> Iterator[Sync]:
             if url:
                 unsent.set_failed(error.message)
             raise
-        yield Sync(
-            unsent,
-            remote,
-            host=me,
-            owner=owner,
-            facts=lambda: _facts(manager),
-            jobs=lambda: _jobs(scope, manager, store, host=me, owner=owner),
-        )
-        remote.close()
+        with contextlib.closing(remote):
+            yield Sync(
+                unsent,
+                remote,
+                host=me,
+                owner=owner,
+                facts=lambda: _facts(manager),
+                jobs=lambda: _jobs(scope, manager, store, host=me, owner=owner),
+            )
     finally:
         os.close(descriptor)
         store.close()

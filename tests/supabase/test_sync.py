@@ -1,6 +1,9 @@
 """The ledger → a real Supabase, over a line that fails in every way: nothing is lost, nothing is there twice."""
 
+import contextlib
 import json
+import signal
+import socket
 import threading
 import uuid
 from collections.abc import Iterator
@@ -251,6 +254,28 @@ def test_another_project_gets_all_and_a_restored_ledger_tells_nothing_twice(host
     assert host.unsent.waiting() == {}
     host.run()
     assert host.sync() == {"runs": 1}
+
+
+def test_a_line_that_is_cut_while_we_write() -> None:
+    """Which would be a signal, in a process that ends by SIGPIPE, as lshctl's commands do."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        remote = Remote(Target(url=url, key="sb_secret_x"), timeout_seconds=5)
+        with pytest.raises(RemoteAway):
+            remote.upsert("runs", [{"id": "x" * 100, "job": "y" * 5_000_000}], on_conflict="id")
+        remote.close()
+        server.shutdown(socket.SHUT_RDWR)
+    assert signal.signal(signal.SIGPIPE, before) is signal.SIG_DFL
 
 
 def test_nothing_is_noted_where_nothing_is_set(tmp_path: Path) -> None:
