@@ -170,6 +170,10 @@ class Remote:
             if self._answer is None:
                 raise RemoteRefused(f"cannot {what}: a value that JSON has no words for", code="22P02") from None
             raise RemoteAway(f"cannot {what}: the answer is not Supabase's") from None
+        finally:
+            if self._answer is not None:
+                # Read already; it and the answer hold each other, and with them all that was sent, till Python tidies up.
+                self._answer.stream = self._httpx.ByteStream(b"")
 
     def _error(self, what: str, code: str | None, message: str | None) -> RemoteError:
         status = self._answer.status_code if self._answer is not None else 0

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import random
 import signal
 import socket
 import threading
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -207,17 +209,25 @@ def test_poison_is_set_aside_and_all_others_go(host: Host, stack: Stack) -> None
     assert [each.id for each in host.unsent.refused()] == [nameless.id]
 
 
-def test_a_request_stays_small(host: Host, line: Troubled) -> None:
-    """However long the outputs are; and a row is asked for by itself where the gateway wants no more."""
+def test_requests_and_memory_stay_small(host: Host, line: Troubled) -> None:
+    """However much waits, and however long the outputs are."""
+    draw, total = random.Random(1), 0
+    for number in range(500):
+        output = draw.randbytes(30_000).hex().encode()
+        total += len(output)
+        host.run(number, output=output, output_bytes=len(output))
+    host.sync()  # (what is imported and kept the first time is no matter here)
     with host.store.transaction():
-        host.store.put(
-            Run(id=uuid.uuid4().hex, job="long", unit="u", result="success", started_usec=NOW + number,
-                output=bytes((number + place * 7) % 95 + 32 for place in range(60_000)))
-            for number in range(60)
-        )  # fmt: skip
+        host.store.query("UPDATE runs SET message = 'anew'")
+    del output
+    host.url = host.stack.url  # without the line, whose copies would count
+    tracemalloc.start()
     host.sync()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     host.check_all_there()
-    assert line.largest < 2_000_000
+    assert line.largest < 2_000_000 and total > 25_000_000
+    assert peak < total / 3, f"{peak / 2**20:.0f} MiB"
 
 
 def test_a_schema_that_is_behind_or_ahead(host: Host, stack: Stack) -> None:

@@ -12,6 +12,8 @@ from tests.system.lsh import Lsh
 from tests.system.machine import Machine, eventually
 from tests.system.roots import SUITES
 
+as_root = pytest.mark.parametrize("scope", ["system"], indirect=True)
+as_bob = pytest.mark.parametrize("scope", ["user"], indirect=True)
 _CONFIG = {"system": "/etc/lsh", "user": "/home/bob/.config/lsh"}
 
 
@@ -40,51 +42,59 @@ def reporting(lsh: Lsh, supabase: Stack) -> Iterator[Lsh]:
     lsh.machine.run("rm", "-r", _CONFIG[lsh.scope])
 
 
-def test_a_run_is_reported_by_the_agent(reporting: Lsh, supabase: Stack) -> None:
-    """With its job and who made it; while it goes on, and when it has ended; after a while that Supabase was away."""
+def there(stack: Stack, lsh: Lsh, table: str, job: str, columns: str) -> list[dict[str, Any]]:
+    """The rows that this host has over there."""
+    host, key = lsh.json_of("sync", "status")["host"], "id" if table == "jobs" else "job"
+    rows = f"SELECT {columns} FROM {table} WHERE host = '{host}' AND {key} = '{job}'"
+    return list(json.loads(stack.sql(f"SELECT coalesce(json_agg(each), '[]') FROM ({rows}) each")))
+
+
+@as_bob
+def test_bob_reports_his_own(reporting: Lsh, supabase: Stack) -> None:
+    lsh = reporting
+    job = lsh.add("--", "echo hello")
+    lsh.run(job)
+    eventually(lambda: there(supabase, lsh, "runs", job, "result, scope"), timeout=60)
+    assert there(supabase, lsh, "runs", job, "result, scope") == [{"result": "success", "scope": "user:bob"}]
+    assert there(supabase, lsh, "jobs", job, "command, created_by") == [{"command": "echo hello", "created_by": "bob"}]
+
+
+@as_root
+def test_the_agent_reports(reporting: Lsh, supabase: Stack) -> None:
+    """A run while it goes on, and when it has ended; its job, and who made it; after a while that Supabase was away."""
     lsh = reporting
     assert all(each["level"] == "ok" for each in lsh.json_of("sync", "test"))
-    status = lsh.json_of("sync", "status")
-
-    def there(table: str, job: str, columns: str) -> list[dict[str, Any]]:
-        key = "id" if table == "jobs" else "job"
-        where = f"host = '{status['host']}' AND {key} = '{job}'"
-        rows = f"SELECT {columns} FROM {table} WHERE {where}"
-        return list(json.loads(supabase.sql(f"SELECT coalesce(json_agg(each), '[]') FROM ({rows}) each")))
-
-    owner = "system" if lsh.scope == "system" else "user:bob"
     flag = lsh.new_path()
     job = lsh.add("--schedule", "0 3 * * *", "--", f"echo hello; while ! test -e {flag}; do sleep 0.1; done")
     lsh("start", job)
-    eventually(lambda: there("runs", job, "result") == [{"result": None}], timeout=60)
+    eventually(lambda: there(supabase, lsh, "runs", job, "result") == [{"result": None}], timeout=60)
     lsh.machine.run("touch", flag)
-    eventually(lambda: there("runs", job, "result, scope") == [{"result": "success", "scope": owner}], timeout=60)
+    eventually(lambda: there(supabase, lsh, "runs", job, "result") == [{"result": "success"}], timeout=60)
     (run,) = lsh.ended(job)
-    (told,) = there("runs", job, "replace(id::text, '-', '') AS id, cpu_usec")
-    assert told == {"id": run["id"], "cpu_usec": round(run["cpu_seconds"] * 1e6)}
+    (told,) = there(supabase, lsh, "runs", job, "replace(id::text, '-', '') AS id, cpu_usec, scope")
+    assert told == {"id": run["id"], "cpu_usec": round(run["cpu_seconds"] * 1e6), "scope": "system"}
     assert supabase.sql(f"SELECT output FROM run_output WHERE run = '{run['id']}'") == "hello"
-    (mirrored,) = there("jobs", job, "scope, command, schedule, enabled, created_by, removed_at")
-    assert mirrored["schedule"] == "0 3 * * *" and mirrored["created_by"] == lsh.user and mirrored["removed_at"] is None
-    assert supabase.sql(f"SELECT count(*) FROM audit WHERE job = '{job}' AND verb = 'add'") == "1"
+    (mirrored,) = there(supabase, lsh, "jobs", job, "schedule, state, created_by, removed_at")
+    assert mirrored == {"schedule": "0 3 * * *", "state": "waiting", "created_by": "root", "removed_at": None}
+    assert there(supabase, lsh, "audit", job, "verb") == [{"verb": "add"}]
+    # Away: that is told, and tried again later; nothing waits for it.
     supabase.stop("postgrest")
     lsh.run(job)
-    eventually(lambda: lsh.json_of("sync", "status")["failures"], timeout=60)
+    lsh.told_off("sync", "now", status=1)
+    assert "502" in lsh.json_of("sync", "status")["error"]
     supabase.start("postgrest")
-    lsh("sync", "retry")
-    eventually(lambda: lsh.json_of("sync", "status")["waiting"] == {}, timeout=60)
-    assert len(there("runs", job, "id")) == 2
-    # A key that others may read is not taken, and that is told.
+    # A key that others may read is not taken, and that is told, too.
     key = f"{_CONFIG[lsh.scope]}/supabase.key"
     lsh.machine.run("chmod", "644", key)
     assert "may be read by others" in lsh.told_off("sync", "now")
-    assert "may be read by others" in lsh.json_of("sync", "status")["error"]
-    findings = [each for each in lsh("doctor", "--json", check=False).json() if each["check"] == "supabase"]
-    assert [each["level"] for each in findings] == ["error"] and "may be read by others" in findings[0]["message"]
+    (finding,) = [each for each in lsh("doctor", "--json", check=False).json() if each["check"] == "supabase"]
+    assert finding["level"] == "error" and "may be read by others" in finding["message"]
     lsh.machine.run("chmod", "600", key)
     lsh("remove", job)
     lsh("sync", "retry")
-    eventually(lambda: there("jobs", job, "removed_at")[0]["removed_at"], timeout=60)
-    # Neither the agent nor the unit's properties nor the log have the key.
+    eventually(lambda: there(supabase, lsh, "jobs", job, "removed_at")[0]["removed_at"], timeout=60)
+    assert len(there(supabase, lsh, "runs", job, "id")) == 2 and lsh.json_of("sync", "status")["waiting"] == {}
+    # Neither the units nor the log nor what is shown have the key.
     shown = lsh.systemctl("show", "lsh-sync.service", "lsh-agent.service").stdout
     shown += lsh.machine.journal_text() + lsh("sync", "status").stdout + lsh("sync", "history", "--json").stdout
     assert supabase.secret_key not in shown
