@@ -172,7 +172,7 @@ class Remote:
             raise RemoteAway(f"cannot {what}: the answer is not Supabase's") from None
         finally:
             if self._answer is not None:
-                # Read already; it and the answer hold each other, and with them all that was sent, till Python tidies up.
+                # Read already. It and the answer hold each other, and all that was sent, till Python tidies up.
                 self._answer.stream = self._httpx.ByteStream(b"")
 
     def _error(self, what: str, code: str | None, message: str | None) -> RemoteError:

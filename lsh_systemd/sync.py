@@ -123,7 +123,7 @@ class Sync:
 
     def _send_jobs(self, tally: Tally) -> None:
         """Those that have changed; those that are gone are marked, and stay for the sake of their runs."""
-        rows, known = self._jobs(), self.unsent.jobs()
+        rows, known = self._jobs(), self.unsent.jobs() or self._jobs_there()
         digests = {each: mirrored.digest(row) for each, row in rows.items()}
         changed = [(each, row) for each, row in rows.items() if known.get(each) != digests[each]]
         for number in range(0, len(changed), self._batch):
@@ -138,6 +138,12 @@ class Sync:
             self._patiently(lambda: self.remote.rpc("lsh_jobs_removed", {**where, "ids": gone}))
             self.unsent.settle_jobs(dict.fromkeys(gone), {})
             tally.sent["jobs"] += len(gone)
+
+    def _jobs_there(self) -> dict[str, str]:
+        """What Supabase has of our jobs, where the ledger does not know: it is new, or was made anew."""
+        where = [("host", "eq", self._host), ("scope", "eq", self._owner), ("removed_at", "is", "null")]
+        rows = self._patiently(lambda: list(self.remote.select("jobs", columns="id", where=where, order=["id"])))
+        return {row["id"]: "" for row in rows}
 
     def _send(self, kind: str, limit: int, tally: Tally) -> None:
         """All that waits of a kind. While the server has one batch, the next is made ready, and the last is settled."""
