@@ -122,7 +122,8 @@ comment on column public.jobs.modified_by is 'Who changed it last';
 comment on column public.jobs.removed_at is 'When it was removed from its host; its row stays for the sake of its runs';
 
 -- The wide columns come last, so that rows are packed densely. Rows come in about in the order of time, so that the
--- pages of a day lie together: what is asked of a stretch of time reads few pages, and what retention removes frees whole ones.
+-- pages of a day lie together: what is asked of a stretch of time reads few pages, and what retention removes frees whole
+-- ones. The key is host and run, in the order in which it also finds a run by its ID alone.
 create table public.runs (
     host                   uuid not null references public.hosts on delete cascade,
     id                     uuid not null,
@@ -156,7 +157,7 @@ create table public.runs (
     progress               text,
     failure                text,
     metrics                jsonb not null default '{}',
-    primary key (host, id)
+    primary key (id, host)
 );
 create index runs_by_time on public.runs (started_at desc);
 create index runs_by_host on public.runs (host, started_at desc);
@@ -203,8 +204,8 @@ create table public.run_output (
     run         uuid not null,
     received_at timestamptz not null default now(),
     output      text not null,
-    primary key (host, run),
-    foreign key (host, run) references public.runs (host, id) on delete cascade
+    primary key (run, host),
+    foreign key (run, host) references public.runs (id, host) on delete cascade
 );
 create index run_output_by_time on public.run_output (received_at);
 comment on table public.run_output is 'What runs wrote, apart from them, so that it can be kept for less long; its row comes after the run''s';
