@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_a_host_is_a_session_and_a_processor(hosts_key: Remote, host: str) -> No
 
 
 def test_settings(hosts_key: Remote) -> None:
-    rows = [{"key": "test-days", "value": 30}, {"key": "test-word", "value": "hello"}]
+    rows: list[dict[str, Any]] = [{"key": "test-days", "value": 30}, {"key": "test-word", "value": "hello"}]
     hosts_key.upsert("settings", rows, on_conflict="tenant,key")
     shown = {row["key"]: row["value"] for row in hosts_key.select("cronJobConfig")}
     assert (shown["test-days"], shown["test-word"]) == ("30", "hello")
