@@ -1,6 +1,7 @@
 """lshctl run: a command once, now."""
 
 import secrets
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def run_command(
     """Run a command once, now, as a unit of its own.
 
     Waits, passes the output on, and exits with the command's status (128 + N for signal N, 124 for a timeout).
-    Ctrl-C ends the command.
+    Ctrl-C ends the command, and so does the end of who reads its output.
 
     \b
     lshctl run --memory-max 2G --timeout 1h -- 'pg_dump shop | gzip > /backups/shop.gz'
@@ -91,10 +92,11 @@ def run_command(
 
 def _pass_on(once: "RunOnce", as_json: bool) -> None:
     """Pass the command's output on as it comes: to standard error where standard output is for JSON."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # when nobody reads on, the command is to end as well
     try:
         for chunk in once.output():
             (sys.stderr if as_json else sys.stdout).buffer.write(chunk)
             (sys.stderr if as_json else sys.stdout).buffer.flush()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         once.stop()
         raise

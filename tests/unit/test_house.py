@@ -21,7 +21,7 @@ FLOORS = {
     "failure fold gap hints hooks insights instants job jobfile plots queueing retry rollup rows run said sandbox "
     "schedule scope shellwords span spec stats surprises text timetable unit writers zones",
     2: "alertfile analyze caps config crontabs figures ics journal manager notify probe queue remote sayings scripts "
-    "shellcheck stamps store storefile unitdir vault",
+    "shellcheck ssh stamps store storefile unitdir vault",
     3: "alerts backups catchup checks collector control crowd daemons delivery digest dispatch doctor elapses follow "
     "held importer jobs ledger limits missed once outbox refresh report retention runs secrecy status stuck sync "
     "trust",
