@@ -1,7 +1,6 @@
 """lshctl run: a command once, now."""
 
 import secrets
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -92,11 +91,10 @@ def run_command(
 
 def _pass_on(once: "RunOnce", as_json: bool) -> None:
     """Pass the command's output on as it comes: to standard error where standard output is for JSON."""
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # when nobody reads on, the command is to end as well
     try:
         for chunk in once.output():
             (sys.stderr if as_json else sys.stdout).buffer.write(chunk)
             (sys.stderr if as_json else sys.stdout).buffer.flush()
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (KeyboardInterrupt, BrokenPipeError):  # not SIGPIPE: GLib has it ignored, as soon as D-Bus is in use
         once.stop()
         raise

@@ -157,6 +157,20 @@ def test_nothing_of_the_command_is_imported() -> None:
     assert "lsh_systemd.ssh" in imported and "lsh_systemd.cli.look" not in imported
 
 
+def test_the_end_of_ssh_is_a_ctrl_c_but_disturbs_no_clean_up() -> None:
+    code = (
+        "import os, signal\nfrom lsh_systemd.ssh import end_with_caller\nend_with_caller()\n"
+        "try:\n    raise BrokenPipeError\nexcept BrokenPipeError:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "print('cleaned up', flush=True)\ntry:\n    signal.pause()\nexcept KeyboardInterrupt:\n    print('interrupted')"
+    )
+    argv = [sys.executable, "-c", code]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == "cleaned up\n"
+        process.stderr.close()
+        assert process.stdout.read() == "interrupted\n"
+
+
 @needs("ssh")
 @pytest.mark.parametrize("terminal", [True, False])
 def test_ssh_understands_it(terminal: bool) -> None:
