@@ -123,6 +123,8 @@ def _usage_in_short() -> Iterator[None]:
             raise
         message = error.format_message().removesuffix(".")
         hint = f"{error.ctx.command_path} --help" if error.ctx else None
+        if isinstance(error, click.NoSuchOption) and error.option_name in ("-H", "--host"):
+            hint = "another machine goes before the command: lshctl -H HOST COMMAND"
         raise BadInput(message[:1].lower() + message[1:], hint=hint) from None
 
 

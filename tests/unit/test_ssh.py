@@ -137,6 +137,7 @@ def lshctl(*argv: str, path: str) -> subprocess.CompletedProcess[str]:
     [
         (["-H", "web1", "list"], 1, "ssh is not installed here"),
         (["-H", "web1"], 2, "missing command"),
+        (["list", "-H", "web1"], 2, "goes before the command"),
         (["-H", "web1", "-H", "web2", "list"], 2, "one machine at a time"),
         (["-H", "web1", "add", "x", "--", "x" * 131000], 2, "longer than the 131071 bytes"),
     ],
@@ -159,9 +160,10 @@ def test_nothing_of_the_command_is_imported() -> None:
 
 def test_the_end_of_ssh_is_a_ctrl_c_but_disturbs_no_clean_up() -> None:
     code = (
-        "import os, signal\nfrom lsh_systemd.ssh import end_with_caller\nend_with_caller()\n"
+        "import os, signal, time\nfrom lsh_systemd.ssh import end_with_caller\nend_with_caller()\n"
         "try:\n    raise BrokenPipeError\nexcept BrokenPipeError:\n    os.kill(os.getpid(), signal.SIGINT)\n"
-        "print('cleaned up', flush=True)\ntry:\n    signal.pause()\nexcept KeyboardInterrupt:\n    print('interrupted')"
+        "try:\n    print('cleaned up', flush=True)\n    while True:\n        time.sleep(0.01)\n"
+        "except KeyboardInterrupt:\n    print('interrupted')"
     )
     argv = [sys.executable, "-c", code]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
