@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import LshError
 from lsh_systemd.schema import Migration, Schema, Step, bundled
 from tests.supabase.stack import Stack
 
@@ -191,14 +191,6 @@ def test_the_password_is_in_no_command_line_and_no_error(project: Stack, new_dat
 def test_what_is_no_database(url: str) -> None:
     refused = _lshctl("migrate", SUPABASE_DB_URL=url)
     assert (refused.returncode, "secret" in refused.stderr, len(refused.stderr.splitlines())) == (2, False, 2)
-
-
-@pytest.mark.parametrize("url", ["postgresql:///lsh?host=/run/postgresql", "postgres://localhost:5432/lsh"])
-def test_urls_without_a_user_are_taken(url: str) -> None:
-    try:
-        Schema(url)
-    except BadInput as error:
-        pytest.fail(error.message)
 
 
 # --- supabase test

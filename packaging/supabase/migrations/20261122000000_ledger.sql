@@ -159,10 +159,11 @@ create table public.runs (
     metrics                jsonb not null default '{}',
     primary key (id, host)
 );
-create index runs_by_time on public.runs (started_at desc);
-create index runs_by_host on public.runs (host, started_at desc);
-create index runs_by_job on public.runs (job, started_at desc);
-create index runs_unsuccessful on public.runs (started_at desc) where result <> 'success';
+-- Ascending, as rows come in: by time alone, a descending index is twice as large, as it leaves half of each page empty.
+create index runs_by_time on public.runs (started_at);
+create index runs_by_host on public.runs (host, started_at);
+create index runs_by_job on public.runs (job, started_at);
+create index runs_unsuccessful on public.runs (started_at) where result <> 'success';
 create index runs_open on public.runs (host) where result is null;
 create index runs_without_start on public.runs (received_at) where started_at is null;
 comment on table public.runs is 'Every run of every job; what it wrote is in run_output';
@@ -231,7 +232,7 @@ create table public.alerts (
     error      text,
     primary key (host, id)
 );
-create index alerts_by_time on public.alerts (created_at desc);
+create index alerts_by_time on public.alerts (created_at);
 comment on table public.alerts is 'What hosts told of, to whom, and what became of it';
 comment on column public.alerts.host is 'The host that told it';
 comment on column public.alerts.id is 'The host''s own ID for it';
@@ -262,8 +263,8 @@ create table public.audit (
     difference jsonb not null default '{}',
     primary key (host, id)
 );
-create index audit_by_time on public.audit (at desc);
-create index audit_by_job on public.audit (job, at desc);
+create index audit_by_time on public.audit (at);
+create index audit_by_job on public.audit (job, at);
 comment on table public.audit is 'Who changed which job on which host when, and how';
 comment on column public.audit.host is 'The host';
 comment on column public.audit.id is 'The change''s own ID';
