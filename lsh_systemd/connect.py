@@ -33,7 +33,7 @@ def url(scope: Scope, environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def target(scope: Scope, environ: Mapping[str, str] = os.environ) -> "Target":
-    """The project: SUPABASE_URL and a key in the environment, or lsh.toml with a credential or a key file.
+    """The project: SUPABASE_URL or lsh.toml's; with the credential, a key in the environment, or the key file.
 
     Raises BadInput where there is none, or where others could read the key.
     """
@@ -44,7 +44,7 @@ def target(scope: Scope, environ: Mapping[str, str] = os.environ) -> "Target":
         raise BadInput("no Supabase project is set", hint=_HINT)
     if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+", project):
         raise BadInput(f"{visible(project)} is not a Supabase URL", hint="such as https://abcdefgh.supabase.co")
-    key = _credential(environ) if environ.get("SUPABASE_URL") is None else None
+    key = _credential(environ)
     key = key or next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None)
     if key is None:
         named = config.load(scope).supabase.key_file

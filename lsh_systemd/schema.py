@@ -77,6 +77,18 @@ def newest(migrations: Iterable[Migration]) -> str:
     return max(each.version for each in migrations)
 
 
+def without_password(url: str) -> tuple[str, str]:
+    """The URL of a database without its password, and that. Raises BadInput, which does not repeat either.
+
+    Supabase shows ``postgresql://postgres:[YOUR-PASSWORD]@…``: one that was put there as it is, with an @, will do.
+    """
+    match = _URL.fullmatch(url.strip())
+    if not match or re.search(r"[?&](ssl)?password=", match["after"]):
+        hint = "postgresql://postgres:PASSWORD@db.abcdefgh.supabase.co:5432/postgres"
+        raise BadInput(f"{URL_VARIABLE} is not a database's URL", hint=hint)
+    return match["before"] + match["after"], unquote(match["password"] or "")
+
+
 class Schema:
     """The schema of one database, given as SUPABASE_DB_URL has it.
 
@@ -84,14 +96,7 @@ class Schema:
     """
 
     def __init__(self, url: str) -> None:
-        match = _URL.fullmatch(url.strip())
-        if not match or re.search(r"[?&](ssl)?password=", match["after"]):
-            raise BadInput(
-                f"{URL_VARIABLE} is not a database's URL",
-                hint="postgresql://postgres:PASSWORD@db.abcdefgh.supabase.co:5432/postgres",
-            )
-        self._url = match["before"] + match["after"]
-        self._password = unquote(match["password"] or "")
+        self._url, self._password = without_password(url)
 
     def applied(self) -> Applied:
         """What there is. Raises LshError where the database cannot be asked."""

@@ -17,14 +17,14 @@ MAX_LINES = 400
 # never from its own. A package (cli, api) counts as one module.
 FLOORS = {
     0: "__init__ errors",
-    1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe drawing "
-    "failure finding fold gap hints hooks insights instants job jobfile mirrored plots queueing retry rollup rows run "
-    "said sandbox schedule scope shellwords span spec stats surprises text timetable unit writers zones",
+    1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
+    "drawing failure finding fold gap hints hooks insights instants job jobfile mirrored plots queueing retry rollup "
+    "rows run said sandbox schedule scope shellwords span spec stats surprises text timetable unit writers zones",
     2: "alertfile analyze caps config crontabs figures host ics journal manager notify probe queue remote sayings "
-    "schema scripts shellcheck stamps store storefile unitdir vault",
-    3: "alerts backups catchup checks collector connect control crowd daemons delivery digest dispatch doctor elapses "
-    "fleet follow held importer jobs ledger limits missed once outbox refresh report retention runs secrecy standing "
-    "status stuck sync trust unsent",
+    "schema scripts shellcheck ssh stamps store storefile unitdir vault",
+    3: "alerts backups catchup checks collector connect control crowd daemons delivery digest dispatch doctor "
+    "elapses fleet follow held importer jobs ledger limits missed once outbox refresh report retention runs secrecy "
+    "standing status stuck sync trust unsent",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
