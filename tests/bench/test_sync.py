@@ -15,7 +15,7 @@ import httpx
 from lsh_systemd import mirrored
 from lsh_systemd.run import Run
 from lsh_systemd.unsent import Unsent
-from tests.supabase.project import NOW, Host, project
+from tests.supabase.project import NOW, Host, migrated
 from tests.supabase.stack import Stack
 
 RUNS = int(os.environ.get("LSH_BENCH_ROWS", "20000"))
@@ -52,7 +52,7 @@ def _raw(stack: Stack, tables: dict[str, list[mirrored.Row]]) -> float:
 
 def test_rows_a_second(tmp_path: Path) -> None:
     draw = random.Random(1)
-    with project() as stack:
+    with migrated() as stack:
         host = Host(stack, tmp_path / "lsh.db")
         host.patience_seconds = 60
         host.put(*(_run(draw, number) for number in range(RUNS)))

@@ -21,7 +21,7 @@ from lsh_systemd.outbox import Outbox
 from lsh_systemd.remote import Remote, RemoteAway, RemoteForbidden, RemoteOutdated, Target
 from lsh_systemd.run import Run
 from lsh_systemd.store import Store
-from tests.supabase.project import NOW, Host, project
+from tests.supabase.project import NOW, Host, migrated
 from tests.supabase.stack import Stack
 from tests.supabase.troubled import Troubled
 
@@ -29,7 +29,7 @@ from tests.supabase.troubled import Troubled
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A project of our own: it is broken, too."""
-    with project() as stack:
+    with migrated() as stack:
         yield stack
 
 
