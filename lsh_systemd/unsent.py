@@ -135,6 +135,14 @@ class Unsent:
             for each in versions:
                 self._do("DELETE FROM sync_outbox WHERE version = ?", each)
 
+    def postpone(self, version: int) -> None:
+        """Let all others go first."""
+        with self.store.transaction():
+            found = self._do("SELECT kind, id FROM sync_outbox WHERE version = ?", version)
+            self._do("DELETE FROM sync_outbox WHERE version = ?", version)
+            for kind, each in found:
+                self._do("INSERT INTO sync_outbox (kind, id) VALUES (?, ?)", kind, each)
+
     def refuse(self, reasons: Mapping[int, str]) -> None:
         """Set them aside, with the reason."""
         with self.store.transaction():
