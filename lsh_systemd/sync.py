@@ -84,6 +84,7 @@ class Sync:
     def run(self) -> Tally:
         """Send all that there is. Raises what the server's answer was, or that there was none; how it went is noted."""
         began, tally = time.time_ns() // 1000, Tally()
+        self.unsent.hurry()
         before = self.unsent.progress()
         try:
             self._run(tally, before)
@@ -190,7 +191,7 @@ class Sync:
         """The runs in as many batches as their outputs want."""
         by_id = {row["id"]: version for version, row in rows}
         begun, outputs, size = 0, list[tuple[int, Row]](), 0
-        for run_id, output, codec in self.unsent.outputs(by_id):
+        for run_id, output, codec in self.unsent.outputs([*by_id]):
             version = by_id[run_id]
             try:
                 row = mirrored.output_row(run_id, output, codec, host=self._host)

@@ -83,5 +83,5 @@ def _rows(unsent: Unsent, host: Host) -> dict[str, list[mirrored.Row]]:
     host.turn_on()
     pages = unsent.page("runs", 0, RUNS)
     runs = [mirrored.run_row(values, host=host.id, scope="system") for _, _, values in pages if values is not None]
-    found = unsent.outputs(row["id"] for row in runs)
+    found = unsent.outputs([row["id"] for row in runs])
     return {"runs": runs, "run_output": [mirrored.output_row(*each, host=host.id) for each in found]}
