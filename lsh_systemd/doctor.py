@@ -6,14 +6,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lsh_systemd import alerts, caps, config, daemons, follow, ledger, notify, secrecy, storefile
 from lsh_systemd.alertrule import SLACK_RULE
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
+from lsh_systemd.finding import Finding
 from lsh_systemd.held import not_held
 from lsh_systemd.hints import hints
 from lsh_systemd.jobs import Found
@@ -30,19 +29,6 @@ _OLDEST_SYSTEMD = 252
 _LOW_SPACE = 100 * 2**20
 _LATE_SECONDS = 60
 _NO_UNIT = "lsh-doctor-looks-whether-it-may.service"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """``level``: ok, warning (it works, but) or error (it does not). ``fix`` is a command or the next step."""
-
-    check: str
-    level: str
-    message: str
-    fix: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Doctor:

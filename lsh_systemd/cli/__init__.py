@@ -46,6 +46,7 @@ _COMMANDS = {
     "backup": "keeping",
     "restore": "keeping",
     "audit": "audit",
+    "supabase": "supabase",
     "doctor": "doctor",
     "agent": "agent",
 }
@@ -88,6 +89,7 @@ _SUMMARIES = {
     "backup": "Copy the ledger into a file.",
     "restore": "Make a backup the ledger.",
     "audit": "Show who changed which job when and how, the newest first.",
+    "supabase": "Prepare and check the Supabase project that hosts report to.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
 }
