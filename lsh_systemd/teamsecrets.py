@@ -125,7 +125,7 @@ class Team:
     def versions(self, env: str) -> list[Version]:
         """All that there are, the newest first. Raises BadInput where there is none."""
         check_env(env)
-        found = list(self._rows(env))
+        found = list(self._rows(env, limit=KEPT, sealed=False))
         if not found:
             raise _unknown(env)
         self._check_back(env, found[0].number)
@@ -213,17 +213,17 @@ class Team:
         return told
 
     def _newest(self, env: str, *, trusting: bool) -> Version | None:
-        newest = next(self._rows(env, limit=1), None)
+        newest = next(self._rows(env), None)
         if not trusting:
             self._check_back(env, newest.number if newest else 0)
         return newest
 
     def _find(self, env: str, number: int) -> Version | None:
-        return next(self._rows(env, number=number, limit=1), None)
+        return next(self._rows(env, number=number), None)
 
-    def _rows(self, env: str, *, number: int | None = None, limit: int | None = None) -> Iterator[Version]:
-        """Versions, the newest first; with a limit, each with its seal."""
-        columns = "version,pushed_at,pushed_by,host" + (",sealed" if limit else "")
+    def _rows(self, env: str, *, number: int | None = None, limit: int = 1, sealed: bool = True) -> Iterator[Version]:
+        """The newest versions, or the one of that number; with their seals or without."""
+        columns = "version,pushed_at,pushed_by,host" + (",sealed" if sealed else "")
         where = [("tenant", "eq", _TENANT), ("env", "eq", env)]
         if number is not None:
             where.append(("version", "eq", str(number)))
