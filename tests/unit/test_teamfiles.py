@@ -64,7 +64,7 @@ def test_what_is_no_key(home: Path, data: bytes | None, mode: int, expected: str
         written(path, data, mode)
     with pytest.raises(BadInput, match=expected) as caught:
         teamfiles.key(Scope.USER, path, {})
-    assert "hunter2" not in caught.value.message
+    assert "hunter2" not in caught.value.message.replace(str(home), "")
     with pytest.raises(BadInput, match="No such file"):
         teamfiles.key(Scope.USER, home / "nope", {})
 
