@@ -17,7 +17,7 @@ from lsh_systemd.remote import Remote, RemoteForbidden, Target
 from lsh_systemd.scope import Scope
 from lsh_systemd.teamfiles import Notes
 from lsh_systemd.teamsecrets import KEPT, Team
-from tests.supabase.stack import PROJECT, Stack
+from tests.supabase.stack import Stack
 
 KEY = b"correct horse battery staple"
 ALICE = Actor(name="alice", uid=1000)
@@ -55,21 +55,16 @@ class Person:
         return caught.value
 
 
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with Stack() as stack:
-        for file in sorted((PROJECT / "packaging/supabase/migrations").glob("*.sql")):
-            stack.sql(file.read_text())
-        stack.stop("postgrest")  # it reads the schema anew when it feels like it
-        stack.start("postgrest")
-        yield stack
+@pytest.fixture
+def stack(project: Stack) -> Stack:
+    return project
 
 
 @pytest.fixture
 def member(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Member]:
     """member("alice"): one who shares this team's store, which is empty. What scrypt takes is not of interest here."""
     monkeypatch.setattr(seal, "_N", 2**10)
-    stack.sql("TRUNCATE secrets")
+    stack.sql("DELETE FROM secrets")
     yield lambda name, key=KEY, url=stack.url: Person(tmp_path / name, url, stack.secret_key, key, monkeypatch)
 
 
