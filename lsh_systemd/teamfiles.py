@@ -84,8 +84,11 @@ def is_there(path: Path) -> bool:
 
 
 def save(path: Path, data: bytes) -> None:
-    """Write the environment file, whole or not at all, for its owner alone; one that is there keeps its owner."""
+    """Write the environment file, whole or not at all, for its owner alone; one that is there keeps its owner, and is
+    left alone where it is so already."""
     owner = path.stat() if is_there(path) else None
+    if owner and stat.S_IMODE(owner.st_mode) == _MINE_ALONE and load(path) == data:
+        return
     try:
         _write(path, data, owner)
     except OSError as error:

@@ -111,7 +111,7 @@ class Team:
             )
         if not dry:
             teamfiles.save(file, data)
-        seen = version.number if number is None else self._notes.seen(env)
+        seen = version.number if number is None else max(version.number, self._notes.seen(env))
         unnoted = None if dry else self._note(env, file, version.number, seen)
         return Outcome(env=env, version=version.number, changed=own != data, unnoted=unnoted)
 
@@ -123,12 +123,11 @@ class Team:
         return version, envtext.changes(envtext.variables(data, str(version)), own)
 
     def versions(self, env: str) -> list[Version]:
-        """All that there are, the newest first. Raises BadInput where there is none."""
+        """All that there are, the newest first. Raises BadInput where there never was one."""
         check_env(env)
         found = list(self._rows(env, limit=KEPT, sealed=False))
-        if not found:
+        if not found and not self._notes.seen(env):
             raise _unknown(env)
-        self._check_back(env, found[0].number)
         return found
 
     def open(self, env: str, number: int | None = None, *, trusting: bool = False) -> tuple[Version, bytes]:
@@ -215,7 +214,7 @@ class Team:
     def _newest(self, env: str, *, trusting: bool) -> Version | None:
         newest = next(self._rows(env), None)
         if not trusting:
-            self._check_back(env, newest.number if newest else 0)
+            self.check_back(env, newest.number if newest else 0)
         return newest
 
     def _find(self, env: str, number: int) -> Version | None:
@@ -234,13 +233,14 @@ class Team:
                 raise _nonsense()
             yield version
 
-    def _check_back(self, env: str, newest: int) -> None:
-        """Whoever can write to the database can take versions away, but not without our noticing."""
+    def check_back(self, env: str, newest: int) -> None:
+        """Raise LshError where this machine has seen a version newer than the newest: whoever can write to the database
+        can take versions away, but not without our noticing."""
         seen = self._notes.seen(env)
         if newest < seen:
             raise LshError(
                 f"version {seen} of {env} has been there, and now the newest is {newest or 'none'}",
-                hint="newer ones were taken away, or are withheld: ask who administers the project; --force goes on",
+                hint="newer ones were taken away, or are withheld: ask who administers it; push and pull take --force",
             )
 
     def _note(self, env: str, file: Path, base: int, seen: int) -> str | None:

@@ -1,5 +1,6 @@
 """lshctl secrets push, pull, diff, and list --env: the team's secrets. They belong to the group in cli/secrets."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.table import local_time, print_table
-from lsh_systemd.errors import BadInput
+from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import escape_controls, visible
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ env_option = click.option("--env", metavar="NAME", required=True, help="The envi
 key_file_option = click.option(
     "--key-file", type=click.Path(path_type=Path), metavar="PATH", help="A file (0600) with the team's key."
 )
-_version_option = click.option("--version", "number", type=click.IntRange(1, 2**31 - 1), metavar="N")
+_version_option = click.option(
+    "--version", "number", type=click.IntRange(1, 2**31 - 1), metavar="N", help="This version, and not the newest."
+)
 
 
 def _file_options(function: F) -> F:
@@ -125,10 +128,12 @@ def list_versions(app: App, env: str, key_file: Path | None, as_json: bool) -> N
     team = _team(app, key_file, ask=False)
     versions = team.versions(env)
     try:
-        version, data = team.open(env)
-        names = list(variables(data, str(version)))
-    except _NoKey:
-        names = None
+        team.check_back(env, versions[0].number if versions else 0)
+    except LshError as error:
+        click.echo(f"{click.style('lshctl:', fg='yellow')} {error.message}", err=True)
+    names: list[str] | None = None
+    with contextlib.suppress(_NoKey):
+        names = list(variables(team.open(env, trusting=True)[1], f"the newest version of {env}")) if versions else []
     if as_json:
         print_json({"env": env, "variables": names, "versions": [_plain(each) for each in versions]})
         return
@@ -136,8 +141,8 @@ def list_versions(app: App, env: str, key_file: Path | None, as_json: bool) -> N
     print_table(("VERSION", "PUSHED", "BY", "HOST"), rows)
     if names is None:
         click.echo("Its variables' names are sealed, too: they want the team's key.", err=True)
-    else:
-        click.echo(f"Variables of version {version.number}: " + escape_controls(", ".join(names), keep=""))
+    elif versions:
+        click.echo(f"Variables of version {versions[0].number}: " + escape_controls(", ".join(names), keep=""))
 
 
 class _NoKey(BadInput):

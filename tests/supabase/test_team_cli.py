@@ -102,6 +102,20 @@ def test_the_words_and_the_json(here: Here) -> None:
     assert here.told("pull", "--env", "prod") == "'.env' is version 2 of prod already.\n"
 
 
+def test_list_shows_what_is_left(here: Here, project: Stack) -> None:
+    here.told("push", "--env", "prod")
+    (here.home / ".env").write_text("A=1\n")
+    here.told("push", "--env", "prod")
+    project.sql("DELETE FROM secrets WHERE version = 2")
+    done = here("list", "--env", "prod", "--json")
+    assert "version 2 of prod has been there, and now the newest is 1" in done.stderr
+    assert [each["version"] for each in json.loads(done.stdout)["versions"]] == [1]
+    project.sql("DELETE FROM secrets")
+    done = here("list", "--env", "prod", "--json")
+    assert "now the newest is none" in done.stderr
+    assert json.loads(done.stdout) == {"env": "prod", "variables": [], "versions": []}
+
+
 def test_refusals_take_two_lines_and_change_nothing(here: Here, project: Stack) -> None:
     assert "there is no environment prod" in here.refused(2, "pull", "--env", "prod")
     assert "is not the name of an environment" in here.refused(2, "push", "--env", "../x")

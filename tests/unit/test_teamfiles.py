@@ -79,6 +79,8 @@ def test_a_file_is_written_for_its_owner_alone_and_keeps_its_owner(home: Path) -
     assert path.read_bytes() == b"A=2"
     assert stat.S_IMODE(after.st_mode) == 0o600
     assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+    teamfiles.save(path, b"A=2")
+    assert path.stat() == after
 
 
 def test_a_write_that_fails_half_way_leaves_the_file_as_it_was(home: Path) -> None:
