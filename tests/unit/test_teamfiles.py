@@ -1,6 +1,7 @@
 """The team's key, environment files and notes on this machine: for their owner alone, and whole or not at all."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -95,6 +96,21 @@ def test_a_write_that_fails_half_way_leaves_the_file_as_it_was(home: Path) -> No
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
     assert done.stdout == f"cannot write '{path}': File too large\n"
     assert path.read_bytes() == b"A=1"
+    assert [each.name for each in path.parent.iterdir()] == [".env"]
+
+
+def test_a_signal_waits_until_the_file_is_written(home: Path) -> None:
+    path = written(home / "app/.env", b"A=1")
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom lsh_systemd import teamfiles\n"
+        "sync = os.fsync\n"
+        "def interrupted(descriptor):\n    os.kill(os.getpid(), signal.SIGTERM)\n    sync(descriptor)\n"
+        "os.fsync = interrupted\n"
+        "teamfiles.save(Path(sys.argv[1]), b'A=2')\nprint('still here')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+    assert path.read_bytes() == b"A=2"
     assert [each.name for each in path.parent.iterdir()] == [".env"]
 
 
