@@ -31,7 +31,7 @@ def secrets_command() -> None:
     lsh-secrets-key; at a terminal it is then asked for, and may be a passphrase.
 
     \b
-    openssl rand -base64 32 | lshctl secrets set lsh-secrets-key
+    lshctl secrets set lsh-secrets-key < team-key
     lshctl secrets push --env prod
     """
 
