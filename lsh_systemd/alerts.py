@@ -10,6 +10,7 @@ from lsh_systemd.alertrule import (
     SLACK_RULE,
     USUAL_RUNS,
     Rule,
+    beyond_of,
     failure_of,
     next_digest,
     quiet_until,
@@ -154,6 +155,8 @@ class Alerts:
                     yield "recovery", None
             if (rule.slower_than or rule.p95_times) and (slow := slowness_of(rule, run, self._before(run, USUAL_RUNS))):
                 yield "slow", slow
+        if beyond := beyond_of(rule, run, job):
+            yield "metric", beyond
         if rule.success_rate is not None and run.result != "skipped":
             yield from self._rate(rule, run)
 

@@ -21,6 +21,7 @@ def title_of(event: str, run: Run, reason: str | None = None) -> str:
         "recovery": "has recovered",
         "slow": f"was slow: {reason}",
         "success-rate": reason or "",
+        "metric": f"tells of a number: {reason}",
         "missed": "did not run when it should have",
         "lost": "was lost: the machine went down, or its record is missing",
     }

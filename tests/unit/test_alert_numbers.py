@@ -1,0 +1,76 @@
+"""Rules on the numbers that runs tell of themselves; and what a rule is said to tell of."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lsh_systemd.alertrule import Rule, beyond_of, from_plain, to_plain, told_of
+from lsh_systemd.errors import BadInput
+from lsh_systemd.job import Job
+from lsh_systemd.run import Run
+
+RULE = Rule(name="ops", to=("json://x",))
+RUN = Run(id="a" * 32, job="j", unit="lsh-j.service", result="success")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "metrics", "words"),
+    [
+        (["items<100"], '{"items": 3}', "items is 3, below 100"),
+        (["items<100"], '{"items": 100}', None),
+        (["items<=100"], '{"items": 100}', "items is 100, 100 or less"),
+        ([" errors > 0 "], '{"errors": 0.5}', "errors is 0.5, above 0"),
+        (["errors>=2"], '{"errors": 2}', "errors is 2, 2 or more"),
+        (["errors>=2"], '{"errors": 1}', None),
+        (["loss>-1e3"], '{"loss": -2}', "loss is -2, above -1000.0"),
+        (["items<100"], "{}", None),  # what is not told is not below
+        (["a<1", "b>1", "c<1"], '{"a": 0, "b": 2, "c": 1}', "a is 0, below 1; b is 2, above 1"),
+        ([], '{"items": 3}', None),
+    ],
+)
+def test_a_number_beyond_its_bound(bounds: list[str], metrics: str, words: str | None) -> None:
+    assert beyond_of(replace(RULE, metrics=tuple(bounds)), replace(RUN, metrics=metrics), None) == words
+
+
+@pytest.mark.parametrize(
+    ("result", "attempt", "told"),
+    [
+        ("success", 1, True),
+        ("exit-code", 2, True),
+        ("exit-code", 1, False),  # it is tried again
+        ("missed", 1, False),  # how often is a number of ours
+        (None, 1, False),
+    ],
+)
+def test_of_which_runs_a_number_is_looked_at(result: str | None, attempt: int, told: bool) -> None:
+    run = replace(RUN, result=result, attempt=attempt, metrics='{"missed": 3}')
+    job = Job(name="j", command="true", retries=1)
+    assert (beyond_of(replace(RULE, metrics=("missed>0",)), run, job) is not None) is told
+
+
+@pytest.mark.parametrize("bound", ["items", "items<", "<3", "items=3", "items<>3", "1<x<3", "items<many", "message<3"])
+def test_what_is_no_bound(bound: str) -> None:
+    with pytest.raises(BadInput):
+        replace(RULE, metrics=(bound,))
+
+
+@pytest.mark.parametrize(
+    ("plain", "words"),
+    [
+        ({}, ["failure", "missed", "recovery"]),
+        ({"on": [], "metrics": "items<100"}, ["items<100"]),
+        ({"on": "oom", "slower_than": "1h", "p95_times": 2}, ["oom", "slower than 1h", "slower than 2 × p95"]),
+        ({"on": [], "success_rate": 0.995, "digest": "daily"}, ["success below 99.5% of 20", "daily report"]),
+    ],
+)
+def test_what_a_rule_tells_of(plain: dict[str, Any], words: list[str]) -> None:
+    rule = from_plain({"name": "a", "to": "json://x", **plain})
+    assert told_of(rule) == words
+    assert from_plain(to_plain(rule)) == rule
+
+
+def test_a_recovery_alone_would_never_come() -> None:
+    with pytest.raises(BadInput, match="recovery"):
+        replace(RULE, on=("recovery",), slower_than=timedelta(hours=1))
