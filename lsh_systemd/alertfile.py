@@ -1,13 +1,15 @@
 """The rules of who is told of what, as `lshctl alerts` keeps them: alerts.toml beside lsh.toml. Its URLs may hold
 passwords: it is for its owner alone."""
 
+import contextlib
+import fcntl
 import os
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lsh_systemd.alertrule import SLACK_RULE, Rule, from_plain, to_plain
+from lsh_systemd.alertrule import SLACK_RULE, Rule, from_plain, renamed, to_plain
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
@@ -54,6 +56,33 @@ def load(scope: Scope) -> list[Rule]:
     return rules
 
 
+@contextlib.contextmanager
+def locked(scope: Scope) -> Iterator[None]:
+    """While it lasts, nobody else changes the rules through lshctl."""
+    folder = config_dir(scope)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def rename(scope: Scope, old: str, new: str) -> None:
+    """Let the rules that name a job go on being about it under its new id."""
+    if not exists(scope):
+        return
+    with locked(scope):
+        rules = load(scope)
+        after = [renamed(rule, old, new) for rule in rules]
+        if after != rules:
+            save(scope, after)
+
+
 def save(scope: Scope, rules: Sequence[Rule]) -> None:
     """Write the rules, whole or not at all, readable for their owner alone."""
     import tomli_w
@@ -72,7 +101,11 @@ def save(scope: Scope, rules: Sequence[Rule]) -> None:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise LshError(f"cannot write {file}: {error.strerror}", hint="try sudo, or lshctl --user alerts") from None
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> LshError:
+    return LshError(f"cannot write {path}: {error.strerror}", hint="try sudo, or lshctl --user alerts")
 
 
 def slack_rule(scope: Scope) -> Rule | None:

@@ -4,7 +4,7 @@ import json
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -146,6 +146,11 @@ def told_of(rule: Rule) -> list[str]:
         *rule.metrics,
         *([f"{rule.digest} report"] if rule.digest else []),
     ]
+
+
+def renamed(rule: Rule, old: str, new: str) -> Rule:
+    """The rule about a job that has got another id, where it names that job. What it says by a glob stays."""
+    return replace(rule, jobs=tuple(dict.fromkeys(new if glob == old else glob for glob in rule.jobs)))
 
 
 def failure_of(rule: Rule, run: Run, job: Job | None) -> str | None:

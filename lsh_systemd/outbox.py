@@ -181,6 +181,10 @@ class Outbox:
             *(rule, target, state.sent_usec, state.tries, state.next_usec, state.error),
         )
 
+    def forget_target(self, rule: str, target: int) -> None:
+        """Another URL is in its place: what the old one has taken or refused says nothing of that."""
+        self._do("DELETE FROM alert_targets WHERE rule = ? AND target = ?", rule, target)
+
     def forget_rule(self, rule: str) -> None:
         """A new rule of the same name begins anew."""
         with self.store.transaction():

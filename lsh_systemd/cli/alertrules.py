@@ -79,19 +79,35 @@ def add_command(app: App, name: str, events: tuple[str, ...], replace: bool, dry
     from lsh_systemd import alertfile, daemons
 
     rule = _rule(name, events, options)
-    rules = alertfile.load(app.scope)
-    others = [each for each in rules if each.name != name]
-    if len(others) < len(rules) and not replace:
-        raise BadInput(f"there is a rule {name} already", hint="--replace puts this one in its place")
+    _check_free(app, name, replace=replace)
     _check_urls(app, rule)
     if dry_run:
         click.echo(f"Would add the rule {name}.")
         return
-    alertfile.save(app.scope, [*others, rule])
-    outbox_of(app).turn_on(time.time_ns() // 1000)
+    with alertfile.locked(app.scope):
+        before = _check_free(app, name, replace=replace)
+        others = [each for each in alertfile.load(app.scope) if each.name != name]
+        alertfile.save(app.scope, [*others, rule])
+    outbox = outbox_of(app)
+    for target, url in enumerate(before.to if before else ()):
+        if url not in rule.to[target : target + 1]:
+            outbox.forget_target(name, target)
+    outbox.turn_on(time.time_ns() // 1000)
     daemons.provide(app.manager, [daemons.ALERT])
     click.echo(f"Added the rule {name}; lshctl alerts test {name} tries it.")
+    if not any(rule.covers(found.id, found.job) for found in app.jobs.all()):
+        click.echo("There is no job that it is about, as yet.", err=True)
     warn_without_agent(app)
+
+
+def _check_free(app: App, name: str, *, replace: bool) -> "Rule | None":
+    """The rule of that name which is to be replaced; None where there is none. Raises BadInput for one that is not."""
+    from lsh_systemd import alertfile
+
+    found = next((each for each in alertfile.load(app.scope) if each.name == name), None)
+    if found and not replace:
+        raise BadInput(f"there is a rule {name} already", hint="--replace puts this one in its place")
+    return found
 
 
 def _rule(name: str, events: tuple[str, ...], options: dict[str, Any]) -> "Rule":
@@ -104,7 +120,15 @@ def _rule(name: str, events: tuple[str, ...], options: dict[str, Any]) -> "Rule"
     if events or "digest" in plain:
         words = [word.strip() for each in events for word in each.split(",")]
         plain["on"] = [] if words == ["none"] else words
+    plain["jobs"] = [_glob(each) for each in plain.get("jobs", [])]
     return from_plain({"name": name, "to": [], **plain})
+
+
+def _glob(text: str) -> str:
+    """A glob of ids; a job may also be called by its name."""
+    from lsh_systemd.job import job_id
+
+    return text.lower() if any(mark in text for mark in "*?[") else job_id(text)
 
 
 def _percent(text: str) -> float:
@@ -143,8 +167,9 @@ def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
     if dry_run:
         click.echo(f"Would remove {', '.join(names)}.")
         return
-    left = [rule for rule in rules if rule.name not in names]
-    alertfile.save(app.scope, left)
+    with alertfile.locked(app.scope):
+        left = [rule for rule in alertfile.load(app.scope) if rule.name not in names]
+        alertfile.save(app.scope, left)
     kept = outbox_of(app)
     for name in names:
         kept.forget_rule(name)

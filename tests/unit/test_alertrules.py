@@ -1,15 +1,21 @@
-"""Rules on the numbers that runs tell of themselves; and what a rule is said to tell of."""
+"""Rules on the numbers that runs tell of themselves; what a rule is said to tell of; rules that follow a rename."""
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lsh_systemd import alertfile
 from lsh_systemd.alertrule import Rule, beyond_of, from_plain, to_plain, told_of
+from lsh_systemd.alerts import Alerts
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
+from lsh_systemd.jobs import Jobs
 from lsh_systemd.run import Run
+from lsh_systemd.scope import Scope
+from lsh_systemd.store import Store
 
 RULE = Rule(name="ops", to=("json://x",))
 RUN = Run(id="a" * 32, job="j", unit="lsh-j.service", result="success")
@@ -74,3 +80,36 @@ def test_what_a_rule_tells_of(plain: dict[str, Any], words: list[str]) -> None:
 def test_a_recovery_alone_would_never_come() -> None:
     with pytest.raises(BadInput, match="recovery"):
         replace(RULE, on=("recovery",), slower_than=timedelta(hours=1))
+
+
+def test_rules_that_name_a_job_follow_its_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that names no such job is left as it is, with what was written by hand."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    alertfile.rename(Scope.USER, "old", "new")
+    assert not alertfile.exists(Scope.USER)
+    rules = [replace(RULE, jobs=("old", "x", "new")), replace(RULE, name="b", jobs=("ol*",)), replace(RULE, name="c")]
+    alertfile.save(Scope.USER, rules)
+    alertfile.rename(Scope.USER, "old", "new")
+    assert [rule.jobs for rule in alertfile.load(Scope.USER)] == [("new", "x"), ("ol*",), ()]
+    file = alertfile.path(Scope.USER)
+    file.write_text(file.read_text() + "# by hand")
+    alertfile.rename(Scope.USER, "old", "new")
+    assert file.read_text().endswith("# by hand")
+
+
+def test_what_waits_to_be_told_and_what_is_muted_follow_too() -> None:
+    store = Store(None)
+    alerts = Alerts(Scope.USER, store=store, jobs=Jobs(Scope.USER), rules=[RULE])
+    add: dict[str, Any] = {
+        "rule": "ops",
+        "targets": 1,
+        "event": "failure",
+        "run_id": "a" * 32,
+        "title": "t",
+        "body": "b",
+    }
+    alerts.outbox.add(job="old", now_usec=1, **add)
+    alerts.outbox.mute("job", "old", None)
+    store.rename("old", "new")
+    assert alerts.due(2) == []
+    assert [(each.job, each.state) for each in alerts.outbox.history(0)] == [("new", "muted")]
