@@ -20,9 +20,9 @@ from lsh_systemd.span import check_span, format_span, parse_span
 from lsh_systemd.text import check_line, visible
 
 # What --on takes. A failure is any end but success and skipped, once no retry is to come; the next three are kinds of
-# it.
-EVENTS = ("failure", "timeout", "oom", "lost", "missed", "recovery")
-USUAL_EVENTS = ("failure", "missed", "recovery")
+# it. Stuck is a run that goes on for longer than its job's --stuck-after.
+EVENTS = ("failure", "timeout", "oom", "lost", "missed", "stuck", "recovery")
+USUAL_EVENTS = ("failure", "missed", "stuck", "recovery")
 DIGESTS = ("daily", "weekly")
 # Slack's own, made from SLACK_WEBHOOK_URL.
 SLACK_RULE = "slack"

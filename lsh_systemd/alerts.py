@@ -1,7 +1,7 @@
 """From runs that have ended to alerts that are due: each run is looked at once, by every rule."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -24,7 +24,9 @@ from lsh_systemd.jobs import Jobs
 from lsh_systemd.outbox import Alert, Outbox, Target
 from lsh_systemd.run import Run
 from lsh_systemd.scope import Scope
+from lsh_systemd.span import format_span
 from lsh_systemd.store import Store
+from lsh_systemd.stuck import Going
 
 _BATCH = 200
 _USEC = timedelta(microseconds=1)
@@ -63,6 +65,26 @@ class Alerts:
         for rule in self.rules:
             if rule.digest:
                 self._digest(rule, now_usec)
+
+    def stuck(self, going: Iterable[Going], now_usec: int) -> None:
+        """Take in, once each, the runs that are stuck."""
+        for each in going:
+            rules = [
+                rule
+                for rule in self.rules
+                if "stuck" in rule.on
+                and rule.covers(each.found.id, each.found.job)
+                and not self.outbox.has(rule.name, "stuck", each.run_id)
+            ]
+            if not rules:
+                continue
+            # (one that the journal has not told of yet has begun all the same)
+            began = Run(id=each.run_id, job=each.found.id, unit=each.found.service, host=os.uname().nodename)
+            run = next(iter(self.store.run(each.run_id)), began)
+            with self.store.transaction():
+                for rule in rules if run.running else ():
+                    self.outbox.open(rule.name, run.job, "failing")
+                    self._add(rule, "stuck", run, f"it has run for {format_span(each.lasting)}", now_usec)
 
     def next_digest(self) -> int | None:
         """When the next report of a rule is due (µs); None where none has one."""
@@ -132,16 +154,19 @@ class Alerts:
             if not rule.covers(run.job, job):
                 continue
             for event, reason in self._events(rule, run, job):
-                self.outbox.add(
-                    rule=rule.name,
-                    targets=len(rule.to),
-                    event=event,
-                    job=run.job,
-                    run_id=run.id,
-                    title=title_of(event, run, reason),
-                    body=body_of(run, scope=self.scope),
-                    now_usec=now_usec,
-                )
+                self._add(rule, event, run, reason, now_usec)
+
+    def _add(self, rule: Rule, event: str, run: Run, reason: str | None, now_usec: int) -> None:
+        self.outbox.add(
+            rule=rule.name,
+            targets=len(rule.to),
+            event=event,
+            job=run.job,
+            run_id=run.id,
+            title=title_of(event, run, reason),
+            body=body_of(run, scope=self.scope),
+            now_usec=now_usec,
+        )
 
     def _events(self, rule: Rule, run: Run, job: Job | None) -> Iterator[tuple[str, str | None]]:
         """What the run's end is by the rule, as (event, reason); what the rule has to remember of it is noted."""

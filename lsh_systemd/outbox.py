@@ -130,6 +130,13 @@ class Outbox:
                 *(rule, target, event, job, run_id, now_usec, title, body),
             )
 
+    def has(self, rule: str, event: str, run_id: str) -> bool:
+        """Whether the rule tells, or has told, of it."""
+        found = self._do(
+            "SELECT 1 FROM alerts WHERE rule = ? AND event = ? AND run_id = ? LIMIT 1", rule, event, run_id
+        )
+        return bool(found)
+
     def waiting(self) -> dict[tuple[str, int], list[Alert]]:
         """What is to be told, by rule and URL, the oldest first."""
         found: dict[tuple[str, int], list[Alert]] = {}

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     "events",
     multiple=True,
     metavar="EVENTS",
-    help="failure (once no retry is to come), timeout, oom, lost, missed, recovery; the usual ones are "
-    "failure,missed,recovery; none leaves it to the options below.",
+    help="failure (once no retry is to come), timeout, oom, lost, missed, stuck, recovery; the usual ones are "
+    "failure,missed,stuck,recovery; none leaves it to the options below.",
 )
 @click.option("--job", "jobs", multiple=True, metavar="GLOB", help="Of these jobs: backup-*; may be repeated.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Of jobs with this tag; may be repeated.")

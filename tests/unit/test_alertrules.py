@@ -12,10 +12,12 @@ from lsh_systemd.alertrule import Rule, beyond_of, from_plain, to_plain, told_of
 from lsh_systemd.alerts import Alerts
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
-from lsh_systemd.jobs import Jobs
+from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.run import Run
 from lsh_systemd.scope import Scope
 from lsh_systemd.store import Store
+from lsh_systemd.stuck import Going
+from lsh_systemd.unitdir import UnitPair
 
 RULE = Rule(name="ops", to=("json://x",))
 RUN = Run(id="a" * 32, job="j", unit="lsh-j.service", result="success")
@@ -65,7 +67,7 @@ def test_what_is_no_bound(bound: str) -> None:
 @pytest.mark.parametrize(
     ("plain", "words"),
     [
-        ({}, ["failure", "missed", "recovery"]),
+        ({}, ["failure", "missed", "stuck", "recovery"]),
         ({"on": [], "metrics": "items<100"}, ["items<100"]),
         ({"on": "oom", "slower_than": "1h", "p95_times": 2}, ["oom", "slower than 1h", "slower than 2 × p95"]),
         ({"on": [], "success_rate": 0.995, "digest": "daily"}, ["success below 99.5% of 20", "daily report"]),
@@ -113,3 +115,27 @@ def test_what_waits_to_be_told_and_what_is_muted_follow_too() -> None:
     store.rename("old", "new")
     assert alerts.due(2) == []
     assert [(each.job, each.state) for each in alerts.outbox.history(0)] == [("new", "muted")]
+
+
+def test_a_stuck_run_is_told_once_and_its_end_is_a_recovery() -> None:
+    job = Job(name="j", command="true", stuck_after=timedelta(hours=1))
+    pair = UnitPair(service="", timer="", enabled=True)
+    jobs = Jobs(Scope.USER)
+    found = Found(id="j", job=job, pair=pair, dir=jobs.lasting, transient=False, changed=False)
+    going = [Going(found=found, run_id="a" * 32, seconds=3600.4, limit=job.stuck_after)]
+    alerts = Alerts(Scope.USER, store=Store(None), jobs=jobs, rules=[RULE, replace(RULE, name="b", on=("failure",))])
+    alerts.step(0)
+    for _ in range(2):
+        alerts.stuck(going, 10)  # the journal has not told of its start
+        alerts.store.put([replace(RUN, result=None, host="h", started_usec=1)])
+    (due,) = alerts.due(10)
+    assert [(each.rule, each.event, each.run_id) for each in due.alerts] == [("ops", "stuck", "a" * 32)]
+    assert due.alerts[0].title.endswith("j is stuck: it has run for 1h")
+    assert "lshctl --user stop j" in due.alerts[0].body
+    alerts.store.put([replace(RUN, started_usec=1, ended_usec=20)])
+    alerts.stuck([replace(going[0], run_id="b" * 32)], 30)
+    alerts.step(40)
+    assert [each.event for each in alerts.due(40)[0].alerts] == ["stuck", "stuck", "recovery"]
+    alerts.store.put([replace(RUN, id="c" * 32, result="success", started_usec=50, ended_usec=60)])
+    alerts.stuck([replace(going[0], run_id="c" * 32)], 60)  # it has ended since
+    assert len(alerts.due(60)[0].alerts) == 3
