@@ -30,7 +30,8 @@ def lines(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if report["wait_mean"] is not None:
         yield "wait to begin", f"mean {duration(report['wait_mean'])}, longest {duration(report['wait_max'])}"
     if report["longest_silence"] is not None:
-        yield "longest silence", duration(report["longest_silence"])
+        whose = report.get("longest_silence_job")
+        yield "longest silence", duration(report["longest_silence"]) + (f" ({whose})" if whose else "")
     yield from _changes(report)
     for name, metric in report["metrics"].items():
         ratio = metric["trend"]["mean_ratio"]
