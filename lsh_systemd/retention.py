@@ -1,4 +1,4 @@
-"""How much of the ledger is kept: which runs may go, and their removal a few at a time."""
+"""How much of the ledger is kept: which runs and changes may go, and their removal a few at a time."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,8 +19,8 @@ _NO_LIMIT = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Runs that began before ``before_usec`` go, those of which the same job has ``keep`` newer ones, and the output of
-    those that began before ``output_before_usec`` (µs since 1970)."""
+    """Runs that began before ``before_usec`` go, and what the audit has from before that; so do runs of which the same
+    job has ``keep`` newer ones, and the output of those that began before ``output_before_usec`` (µs since 1970)."""
 
     before_usec: int
     keep: int
@@ -29,11 +29,13 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """How many runs go, of how many others the output goes, and the bytes of output that were stored of both."""
+    """How many runs go, of how many others the output goes, the bytes of output that were stored of both, and how many
+    entries of the audit go."""
 
     runs: int
     outputs: int
     output_bytes: int
+    changes: int
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,12 +81,15 @@ def prune(store: Store, jobs: Jobs, limits: Limits, *, job: str | None = None, d
     runs, outputs = removable(
         beyond, limits, jobs={each.id for each in found}, needed=_needed(store, jobs.scope, found)
     )
+    changes = store.changes_before(limits.before_usec, job=job)
     if not dry_run:
+        with store.transaction():
+            store.drop_changes_before(limits.before_usec, job=job)
         _in_batches(store, store.drop, runs)
         _in_batches(store, store.drop_output, outputs)
         store.shrink()
     size = sum(each.stored_bytes for each in (*runs, *outputs))
-    return Pruned(runs=len(runs), outputs=len(outputs), output_bytes=size)
+    return Pruned(runs=len(runs), outputs=len(outputs), output_bytes=size, changes=changes)
 
 
 def _needed(store: Store, scope: Scope, jobs: Iterable[Found]) -> dict[str, int]:

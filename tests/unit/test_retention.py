@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsh_systemd import unit
+from lsh_systemd.audit import Change
 from lsh_systemd.config import Config
 from lsh_systemd.jobfile import from_plain
 from lsh_systemd.jobs import Jobs
@@ -169,3 +170,19 @@ def test_the_file_gets_smaller(tmp_path: Path, old: bool) -> None:
     assert Path(f"{path}-wal").stat().st_size == 0
     assert len(other.runs()) == 10
     assert other.check(full=True) == "ok"
+
+
+def test_what_was_changed_long_ago_goes_with_the_runs() -> None:
+    store = Store(None)
+    changes = [
+        Change(id=f"{at:032x}", at_usec=at, job=job, verb="set", actor="a", uid=0, via="cli", difference="{}")
+        for at, job in ((10, "x"), (50, "x"), (60, "y"), (150, "x"))
+    ]
+    with store.transaction():
+        store.put_changes(changes)
+    jobs, before = Jobs(Scope.USER), Limits(before_usec=100, keep=FOREVER, output_before_usec=0)
+    assert prune(store, jobs, before, dry_run=True).changes == 3
+    assert prune(store, jobs, before, job="y").changes == 1
+    assert [change.at_usec for change in store.changes()] == [150, 50, 10]
+    assert prune(store, jobs, before).changes == 2
+    assert [change.at_usec for change in store.changes()] == [150]
