@@ -13,7 +13,7 @@ import click
 
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.scope import Scope
-from lsh_systemd.text import escape_controls
+from lsh_systemd.text import escape_controls, escape_in_json
 
 if TYPE_CHECKING:
     from lsh_systemd.audit import Actor
@@ -186,4 +186,4 @@ def complete_jobs(ctx: click.Context, incomplete: str) -> list[str]:
 
 
 def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    click.echo(escape_in_json(json.dumps(data, indent=2, ensure_ascii=False)))
