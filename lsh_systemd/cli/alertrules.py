@@ -161,8 +161,13 @@ def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
     """Remove rules; what they had still to tell is not told."""
     from lsh_systemd import alertfile
 
-    rules = alertfile.load(app.scope)
+    rules, slack = alertfile.load(app.scope), alertfile.slack_rule(app.scope)
     for name in names:
+        if slack and name == slack.name and name not in [rule.name for rule in rules]:
+            where = alertfile.environment_path(app.scope)
+            raise BadInput(
+                f"the rule {name} is what SLACK_WEBHOOK_URL makes", hint=f"ENABLE_SLACK_ALERTS=false in {where}"
+            )
         check_rule(rules, name)
     if dry_run:
         click.echo(f"Would remove {', '.join(names)}.")
@@ -173,7 +178,7 @@ def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
     kept = outbox_of(app)
     for name in names:
         kept.forget_rule(name)
-    if not left and alertfile.slack_rule(app.scope) is None:
+    if not left and slack is None:
         kept.turn_off()
     click.echo(f"Removed {', '.join(names)}.")
 

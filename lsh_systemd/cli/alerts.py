@@ -65,18 +65,21 @@ def list_command(app: App, as_json: bool) -> None:
             for target in row["targets"]
         ],
     )
+    for job in rows[0]["muted_jobs"]:
+        click.echo(f"Muted: the job {job}.")
     warn_without_agent(app)
 
 
 def _rows(app: App) -> list[dict[str, Any]]:
     """What ``alerts list --json`` promises of each rule: its settings as alerts.toml has them, what it tells of in
-    words, and its URLs without what may be a password."""
+    words, its URLs without what may be a password, and what is muted."""
     from lsh_systemd.alertrule import shown, to_plain, told_of
     from lsh_systemd.alerts import rules_of
 
     outbox, now = outbox_of(app), time.time_ns() // 1000
     states, waiting, mutes = outbox.targets(), outbox.waiting(), outbox.mutes(now)
     given_up = outbox.given_up()
+    muted_jobs = sorted(name for kind, name in mutes if kind == "job")
     rows = []
     for rule in rules_of(app.scope):
         targets = []
@@ -97,7 +100,7 @@ def _rows(app: App) -> list[dict[str, Any]]:
         until = mutes.get(("rule", rule.name))
         plain = {key: value for key, value in to_plain(rule).items() if key != "to"}
         row = {**plain, "on": [*rule.on], "tells_of": told_of(rule), "targets": targets}
-        rows.append({**row, "muted": muted, "muted_until": rfc3339(until)})
+        rows.append({**row, "muted": muted, "muted_until": rfc3339(until), "muted_jobs": muted_jobs})
     return rows
 
 
@@ -143,7 +146,8 @@ def test_command(app: App, name: str) -> None:
     _send_waiting(app, rule, [url for url, _ in problems])
     if problems:
         url, first = problems[0]
-        raise LshError(f"{shown(url)}: {first.message}", hint=first.hint)
+        more = f"; and {len(problems) - 1} more" if problems[1:] else ""
+        raise LshError(f"{shown(url)}: {first.message}{more}", hint=first.hint)
 
 
 def _send_waiting(app: App, rule: "Rule", failing: list[str]) -> None:
