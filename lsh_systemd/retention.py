@@ -19,12 +19,13 @@ _NO_LIMIT = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Runs that began before ``before_usec`` go, and what the audit has from before that; so do runs of which the same
-    job has ``keep`` newer ones, and the output of those that began before ``output_before_usec`` (µs since 1970)."""
+    """Runs that began before ``before_usec`` go, those of which the same job has ``keep`` newer ones, the output of
+    those that began before ``output_before_usec``, and changes made before ``changes_before_usec`` (µs since 1970)."""
 
     before_usec: int
     keep: int
     output_before_usec: int
+    changes_before_usec: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Pruned:
 
 
 def limits(settings: Config, *, older_than: timedelta | None = None, keep: int | None = None) -> Limits:
-    """What the settings say, or in their place what was asked for."""
+    """What the settings say, or in their place what was asked for: of runs, not of who changed what."""
     now = time.time_ns() // 1000
 
     def before(days: int) -> int:
@@ -52,6 +53,7 @@ def limits(settings: Config, *, older_than: timedelta | None = None, keep: int |
         before_usec=before(settings.keep_days) if older_than is None else now - older_than // timedelta(microseconds=1),
         keep=(settings.keep_runs if keep is None else keep) or _NO_LIMIT,
         output_before_usec=before(settings.keep_output_days),
+        changes_before_usec=before(settings.keep_days),
     )
 
 
@@ -81,10 +83,10 @@ def prune(store: Store, jobs: Jobs, limits: Limits, *, job: str | None = None, d
     runs, outputs = removable(
         beyond, limits, jobs={each.id for each in found}, needed=_needed(store, jobs.scope, found)
     )
-    changes = store.changes_before(limits.before_usec, job=job)
+    changes = store.changes_before(limits.changes_before_usec, job=job)
     if not dry_run:
         with store.transaction():
-            store.drop_changes_before(limits.before_usec, job=job)
+            store.drop_changes_before(limits.changes_before_usec, job=job)
         _in_batches(store, store.drop, runs)
         _in_batches(store, store.drop_output, outputs)
         store.shrink()

@@ -95,7 +95,8 @@ def add_command(app: App, name: str, events: tuple[str, ...], replace: bool, dry
     outbox.turn_on(time.time_ns() // 1000)
     daemons.provide(app.manager, [daemons.ALERT])
     click.echo(f"Added the rule {name}; lshctl alerts test {name} tries it.")
-    if not any(rule.covers(found.id, found.job) for found in app.jobs.all()):
+    chooses = rule.jobs or rule.tags or rule.groups
+    if chooses and not any(rule.covers(found.id, found.job) for found in app.jobs.all()):
         click.echo("There is no job that it is about, as yet.", err=True)
     warn_without_agent(app)
 

@@ -34,7 +34,7 @@ def prune_command(
     """Remove old runs from the ledger.
 
     What is old is said by keep_days, keep_runs and keep_output_days in lsh.toml. The newest run of a job that there is
-    always stays, and so does one that still goes on. What `lshctl audit` tells goes with keep_days, too.
+    always stays, and so does one that still goes on. What `lshctl audit` tells goes by keep_days alone.
     lsh-prune.timer does this daily where the agent is enabled.
     """
     from lsh_systemd import config, ledger, retention

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import lsh_systemd.cli.forms as forms
 from lsh_systemd import plots
 from lsh_systemd.cli.sheet import lines
+from lsh_systemd.cli.table import number
 from lsh_systemd.failure import failure, masked
 from lsh_systemd.figures import Figures
 from lsh_systemd.insights import Streak, insights
@@ -175,6 +176,14 @@ def test_a_report_on_the_beginning_of_time(until: int) -> None:
 def test_a_run_of_1970_makes_no_endless_report() -> None:
     on = reporter(run(1, started_usec=5), run(2))
     assert 10_000 <= len(on.buckets("hour", "UTC")) <= 10_001
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1234567, "1234567"), (1234567.5, "1234568"), (76.75, "76.75"), (-0.5, "-0.5"), (0.0, "0"), (1e20, "1e+20")],
+)
+def test_numbers_are_written_as_people_do(value: float, shown: str) -> None:
+    assert number(value) == shown
 
 
 def test_a_sheet_leaves_out_what_nobody_knows() -> None:
