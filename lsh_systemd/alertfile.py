@@ -39,7 +39,8 @@ def load(scope: Scope) -> list[Rule]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise LshError(f"cannot read {file}: {error.strerror}", hint="it is its owner's: try sudo") from None
+        hint = "it is its owner's: try sudo" if isinstance(error, PermissionError) else None
+        raise LshError(f"cannot read {file}: {error.strerror}", hint=hint) from None
     except (ValueError, RecursionError) as error:
         raise BadInput(f"cannot read {file}: {error}") from None
     tables = data.pop("rule", [])

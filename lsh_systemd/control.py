@@ -225,7 +225,7 @@ class Control(Runs):
             if not found.pair.enabled:
                 follow.begin_anew(self.scope, job)
             self._activate(found.dir, job)
-        self.note("enable", found.id, {"enabled": (found.pair.enabled, True)})
+        self.note("enable", found.id, {} if found.pair.enabled else {"enabled": (False, True)})
         return self.next_elapse(found.timer) if job.has_timer else None
 
     def disable(self, found: Found) -> None:
@@ -236,7 +236,7 @@ class Control(Runs):
             self._stop(found.activators)
             self.stamps.rest(found.timer)
         self.cancel_retry(found)
-        self.note("disable", found.id, {"enabled": (found.pair.enabled, False)})
+        self.note("disable", found.id, {"enabled": (True, False)} if found.pair.enabled else {})
 
     def next_elapse(self, timer: str) -> int | None:
         return self.manager.next_elapses([timer])[0]

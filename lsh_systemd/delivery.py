@@ -38,7 +38,8 @@ class Delivery:
                 if not ready:
                     self.alerts.outbox.purge(now)
                     return sent
-                sent += sum(map(self._deliver, ready))
+                # Last those that have failed before: they may take their time to do so again.
+                sent += sum(map(self._deliver, sorted(ready, key=lambda each: each.state.tries)))
 
     def send(self, rule_url: str, title: str, body: str) -> None:
         """One message to one URL as a rule has it. Raises NotSent where another try may do, else BadInput."""

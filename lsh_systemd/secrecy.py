@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from lsh_systemd import alertfile, credentials
+from lsh_systemd import alertfile, credentials, hooks
 from lsh_systemd.alertrule import Rule, secrets_in
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
@@ -45,6 +45,8 @@ def check(job: Job, scope: Scope, manager: Manager) -> None:
     values = {name: kept.value(name) for name in credentials.names(job)}
     for name in credentials.variables(job).values():
         check_variable(name, values[name])
+    for name in secrets_in(job.ping or ""):
+        _check_pinged(job, name, kept.value(name))
     if sum(len(name) + len(value) for name, value in values.items()) > credentials.MAX_BYTES:
         raise BadInput("the secrets of the job are too large", hint="systemd takes 1 MiB for all of them together")
 
@@ -67,6 +69,11 @@ def check_variable(name: str, value: bytes) -> None:
         raise BadInput(
             f"the secret {name} is too large for a variable", hint="use it as a file: $CREDENTIALS_DIRECTORY/" + name
         )
+
+
+def _check_pinged(job: Job, name: str, value: bytes) -> None:
+    text = value.decode("utf-8", "replace").rstrip("\n")  # as the shell takes it
+    hooks.check_pinged((job.ping or "").replace(f"{{secret:{name}}}", text))
 
 
 def used_by(jobs: Jobs, name: str) -> list[Found]:
@@ -97,7 +104,8 @@ def put(kept: Vault, jobs: Jobs, name: str, value: bytes) -> Stored:
 
 
 def check_fit(jobs: Jobs, name: str, value: bytes) -> None:
-    """Raise BadInput for a value that is empty, too large, or of no use to a job that has it as a variable."""
+    """Raise BadInput for a value that is empty, too large, or of no use to a job that has it as a variable or pings
+    it."""
     if not value:
         raise BadInput(f"the value of {name} is empty", hint="did the command before the | fail?")
     if len(name) + len(value) > credentials.MAX_BYTES:
@@ -105,6 +113,8 @@ def check_fit(jobs: Jobs, name: str, value: bytes) -> None:
     for found in used_by(jobs, name):
         if found.job and name in credentials.variables(found.job).values():
             check_variable(name, value)
+        if found.job and name in secrets_in(found.job.ping or ""):
+            _check_pinged(found.job, name, value)
 
 
 def problem(names: Iterable[str], scope: Scope, manager: Manager) -> tuple[str, str] | None:

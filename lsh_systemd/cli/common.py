@@ -101,8 +101,12 @@ class OneLineErrors(click.Command):
             os._exit(1)  # not sys.exit: it would try to write the rest of the output again
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _usage_in_short():
-            return super().make_context(*args, **kwargs)
+        try:
+            with _usage_in_short():
+                return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
