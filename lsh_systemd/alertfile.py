@@ -119,6 +119,11 @@ def slack_rule(scope: Scope) -> Rule | None:
     return Rule(name=SLACK_RULE, to=(url,))
 
 
+def slack_is_lasting(scope: Scope) -> bool:
+    """Whether the scope's file has what makes the rule: our own environment may be but a shell's."""
+    return "SLACK_WEBHOOK_URL" in _environment(scope)
+
+
 def _environment(scope: Scope) -> dict[str, str]:
     """The variables of the file that systemd reads as lsh-alert.service's EnvironmentFile=."""
     try:

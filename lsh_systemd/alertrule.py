@@ -42,7 +42,7 @@ _CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9])"
 _QUIET = re.compile(rf"{_CLOCK}-{_CLOCK}")
 # Of fewer runs there is no telling what is usual.
 LEAST_RUNS = 5
-# How many runs before this one say what is usual.
+# How many successes before this one say what is usual.
 USUAL_RUNS = 100
 # After a failed delivery: 1 min, 2, 4, … 1 h; what is older than a day is given up.
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
@@ -164,15 +164,13 @@ def failure_of(rule: Rule, run: Run, job: Job | None) -> str | None:
 
 
 def slowness_of(rule: Rule, run: Run, before: Sequence[Run]) -> str | None:
-    """Why the run was slow, in words; ``before``: the job's runs before it. None where it was not."""
+    """Why the run was slow, in words; ``before``: the job's successes before it. None where it was not."""
     if run.duration_usec is None or run.result != "success":
         return None
     if rule.slower_than and run.duration_usec > rule.slower_than / timedelta(microseconds=1):
         return f"longer than {format_span(rule.slower_than)}"
     if rule.p95_times:
-        usual = [
-            each.duration_usec / 1e6 for each in before if each.result == "success" and each.duration_usec is not None
-        ]
+        usual = [each.duration_usec / 1e6 for each in before if each.duration_usec is not None]
         p95 = sorted(usual)[nearest_rank(95, len(usual))] if len(usual) >= LEAST_RUNS else None
         if p95 is not None and run.duration_usec / 1e6 > p95 * rule.p95_times:
             return f"more than {rule.p95_times:g} times the usual (95 % of its runs take {p95:.3g} s or less)"

@@ -178,7 +178,7 @@ class Alerts:
                 self.outbox.close(rule.name, run.job, "failing")
                 if "recovery" in rule.on:
                     yield "recovery", None
-            if (rule.slower_than or rule.p95_times) and (slow := slowness_of(rule, run, self._before(run, USUAL_RUNS))):
+            if (rule.slower_than or rule.p95_times) and (slow := slowness_of(rule, run, self._successes(run))):
                 yield "slow", slow
         if beyond := beyond_of(rule, run, job):
             yield "metric", beyond
@@ -194,10 +194,20 @@ class Alerts:
             self.outbox.open(rule.name, run.job, "success-rate")
             yield "success-rate", f"succeeds too rarely: {rate:.0%} of its last runs"
 
+    def _successes(self, run: Run) -> list[Run]:
+        """The job's successes before this one that say what is usual."""
+        until = run.started_usec
+        return self.store.runs(job=run.job, until_usec=until, result="success", limit=USUAL_RUNS, output=False)
+
     def _before(self, run: Run, count: int) -> list[Run]:
-        """The job's ended runs before this one, the newest first."""
-        runs = self.store.runs(job=run.job, until_usec=run.started_usec, limit=2 * count, output=False)
-        return [each for each in runs if each.id != run.id and each.result not in (None, "skipped")][:count]
+        """The job's ended runs before this one that were not skipped, the newest first."""
+        limit = 2 * count
+        while True:
+            runs = self.store.runs(job=run.job, until_usec=run.started_usec, limit=limit, output=False)
+            counted = [each for each in runs if each.id != run.id and each.result not in (None, "skipped")]
+            if len(counted) >= count or len(runs) < limit:
+                return counted[:count]
+            limit *= 4  # most of its runs are skipped
 
 
 def _due_at(rule: Rule, created: int, state: Target, now_usec: int) -> int:

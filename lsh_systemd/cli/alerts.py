@@ -50,6 +50,8 @@ alerts_command.add_command(remove_command)
 @with_app
 def list_command(app: App, as_json: bool) -> None:
     """Show the rules, and how it stands with their URLs."""
+    from lsh_systemd.alertrule import SLACK_RULE
+
     rows = _rows(app)
     if as_json:
         print_json(rows)
@@ -67,7 +69,18 @@ def list_command(app: App, as_json: bool) -> None:
     )
     for job in rows[0]["muted_jobs"]:
         click.echo(f"Muted: the job {job}.")
+    if any(row["name"] == SLACK_RULE for row in rows):
+        _warn_of_shell(app)
     warn_without_agent(app)
+
+
+def _warn_of_shell(app: App) -> None:
+    """The agent has not the environment of the shell that asks."""
+    from lsh_systemd import alertfile
+
+    if alertfile.slack_rule(app.scope) and not alertfile.slack_is_lasting(app.scope):
+        where = alertfile.environment_path(app.scope)
+        click.echo(f"SLACK_WEBHOOK_URL is in your shell's environment; the agent needs it in {where}.", err=True)
 
 
 def _rows(app: App) -> list[dict[str, Any]]:

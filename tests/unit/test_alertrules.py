@@ -139,3 +139,27 @@ def test_a_stuck_run_is_told_once_and_its_end_is_a_recovery() -> None:
     alerts.store.put([replace(RUN, id="c" * 32, result="success", started_usec=50, ended_usec=60)])
     alerts.stuck([replace(going[0], run_id="c" * 32)], 60)  # it has ended since
     assert len(alerts.due(60)[0].alerts) == 3
+
+
+def ended_by(rule: Rule, *runs: Run) -> list[str]:
+    """The events that the last of these runs is by the rule."""
+    alerts = Alerts(Scope.USER, store=Store(None), jobs=Jobs(Scope.USER), rules=[rule])
+    alerts.step(0)
+    alerts.store.put(runs)
+    alerts.step(10**6)
+    return [each.event for due in alerts.due(10**6) for each in due.alerts if each.run_id == runs[-1].id]
+
+
+def test_failures_and_skipped_runs_do_not_hide_what_is_usual() -> None:
+    def run(number: int, result: str, seconds: int = 1) -> Run:
+        times: dict[str, Any] = {"started_usec": number, "ended_usec": number, "duration_usec": seconds * 10**6}
+        return replace(RUN, id=f"{number:032x}", result=result, **times)
+
+    usual = [run(number, "success") for number in range(1, 11)]
+    slow = replace(RULE, on=(), p95_times=2)
+    assert ended_by(slow, *usual, *(run(n, "timeout") for n in range(100, 400)), run(999, "success", 3)) == ["slow"]
+    rare = replace(RULE, on=(), success_rate=0.9, window=10)
+    failures = [run(number, "timeout") for number in range(11, 14)]
+    skipped = [run(number, "skipped") for number in range(100, 400)]
+    assert ended_by(rare, *usual, *failures, *skipped, run(999, "success")) == []  # told at the second of them
+    assert ended_by(rare, *usual, *skipped, run(998, "timeout"), run(999, "timeout")) == ["success-rate"]
