@@ -94,6 +94,7 @@ def add_command(app: App, name: str, events: tuple[str, ...], replace: bool, dry
             outbox.forget_target(name, target)
     outbox.turn_on(time.time_ns() // 1000)
     daemons.provide(app.manager, [daemons.ALERT])
+    app.control.note("alerts add", "", {"rule": (before and name, name)})
     click.echo(f"Added the rule {name}; lshctl alerts test {name} tries it.")
     chooses = rule.jobs or rule.tags or rule.groups
     if chooses and not any(rule.covers(found.id, found.job) for found in app.jobs.all()):
@@ -179,6 +180,7 @@ def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
     kept = outbox_of(app)
     for name in names:
         kept.forget_rule(name)
+        app.control.note("alerts remove", "", {"rule": (name, None)})
     if not left and slack is None:
         kept.turn_off()
     click.echo(f"Removed {', '.join(names)}.")

@@ -198,9 +198,10 @@ def mute_command(app: App, name: str | None, job: str | None, span: str | None, 
     if span is not None:
         check_span("--for", parse_span(span), least=timedelta(seconds=1))
         until = time.time_ns() // 1000 + parse_span(span) // timedelta(microseconds=1)
+    ends = f"until {local_time(until)}" if until else "until unmuted"
     if not dry_run:
         outbox_of(app).mute(kind, what, until)
-    ends = f"until {local_time(until)}" if until else "until unmuted"
+        app.control.note("alerts mute", what if kind == "job" else "", {kind: (what, f"muted {ends}")})
     click.echo(f"{'Would mute' if dry_run else 'Muted'} the {kind} {what} {ends}.")
 
 
@@ -216,6 +217,7 @@ def unmute_command(app: App, name: str | None, job: str | None, dry_run: bool) -
         raise BadInput(f"the {kind} {what} is not muted", hint="lshctl alerts list")
     if not dry_run:
         outbox_of(app).unmute(kind, what)
+        app.control.note("alerts unmute", what if kind == "job" else "", {kind: ("muted", what)})
     click.echo(f"{'Would unmute' if dry_run else 'Unmuted'} the {kind} {what}.")
 
 

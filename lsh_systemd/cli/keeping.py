@@ -99,6 +99,7 @@ def restore_command(app: App, file: Path, dry_run: bool, as_json: bool) -> None:
         click.echo(f"Would make {escape_controls(str(file), keep='')} the ledger.")
         return
     count, aside = backups.restore(app.scope, app.jobs, file)
+    app.control.note("restore", "", {"ledger": (aside and str(aside), str(file.absolute()))})
     if as_json:
         print_json({"runs": count, "kept": str(aside) if aside else None})
         return
