@@ -100,11 +100,13 @@ class Alerts:
         for (name, target), alerts in self.outbox.waiting().items():
             rule = rules.get(name)
             if rule is None or target >= len(rule.to):
-                self.outbox.settle(alerts, "given-up", error="its rule is gone")
+                with self.store.transaction():
+                    self.outbox.give_up(alerts)
                 continue
             silent = [each for each in alerts if ("rule", name) in mutes or ("job", each.job) in mutes]
-            with self.store.transaction():
-                self.outbox.settle(silent, "muted")
+            if silent:
+                with self.store.transaction():
+                    self.outbox.settle(silent, "muted")
             gone = {each.id for each in silent}
             left = tuple(each for each in alerts if each.id not in gone)
             if left:

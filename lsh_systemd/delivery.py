@@ -70,13 +70,15 @@ class Delivery:
         try:
             self.send(due.rule.to[due.target], title, body)
         except BadInput as error:
-            outbox.settle(due.alerts, "given-up", error=error.message)
-            outbox.set_target(name, due.target, replace(due.state, tries=tries, error=error.message))
+            with outbox.store.transaction():
+                outbox.settle(due.alerts, "given-up", error=error.message)
+                outbox.set_target(name, due.target, replace(due.state, tries=tries, error=error.message))
             return False
         except LshError as error:
             old = [each for each in due.alerts if now - each.created_usec > GIVE_UP_AFTER // _USEC]
-            outbox.settle(old, "given-up", error=error.message)
-            outbox.set_target(name, due.target, replace(begun, error=error.message))
+            with outbox.store.transaction():
+                outbox.settle(old, "given-up", error=error.message)
+                outbox.set_target(name, due.target, replace(begun, error=error.message))
             return False
         with outbox.store.transaction():
             outbox.settle(due.alerts, "sent")

@@ -80,9 +80,12 @@ class Outbox:
         return now_usec
 
     def turn_off(self) -> None:
+        """There are no rules any more: nothing is noted, and what still waited is given up."""
         if self.store.state(ON) is not None:
             with self.store.transaction():
                 self.store.set_state(ON, None)
+                for alerts in self.waiting().values():
+                    self.give_up(alerts)
                 for table in ("alert_news", "alert_open", "missed_checks"):
                     self._do(f"DELETE FROM {table}")
 
@@ -158,6 +161,10 @@ class Outbox:
         now = time.time_ns() // 1000
         for each in alerts:
             self._do("UPDATE alerts SET state = ?, done_usec = ?, error = ? WHERE id = ?", state, now, error, each.id)
+
+    def give_up(self, alerts: Iterable[Alert]) -> None:
+        """Nobody is there any more to tell it to."""
+        self.settle(alerts, "given-up", error="its rule is gone")
 
     def purge(self, now_usec: int) -> None:
         """Forget what was settled long ago, or is more than anybody will read."""

@@ -141,6 +141,18 @@ def test_a_stuck_run_is_told_once_and_its_end_is_a_recovery() -> None:
     assert len(alerts.due(60)[0].alerts) == 3
 
 
+def test_what_waits_when_the_last_rule_goes_is_not_told_by_a_later_one() -> None:
+    alerts = Alerts(Scope.USER, store=Store(None), jobs=Jobs(Scope.USER), rules=[RULE])
+    alerts.step(0)
+    alerts.store.put([replace(RUN, result="timeout", started_usec=5, ended_usec=6)])
+    alerts.step(10)
+    assert len(alerts.due(10)) == 1
+    alerts.outbox.turn_off()
+    alerts.step(20)
+    assert alerts.due(20) == []
+    assert [each.state for each in alerts.outbox.history(0)] == ["given-up"]
+
+
 def ended_by(rule: Rule, *runs: Run) -> list[str]:
     """The events that the last of these runs is by the rule."""
     alerts = Alerts(Scope.USER, store=Store(None), jobs=Jobs(Scope.USER), rules=[rule])
