@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lsh_systemd import alertfile
+from lsh_systemd import alertfile, notify
 from lsh_systemd.alertrule import Rule, beyond_of, from_plain, to_plain, told_of
 from lsh_systemd.alerts import Alerts
 from lsh_systemd.errors import BadInput
@@ -175,3 +175,12 @@ def test_failures_and_skipped_runs_do_not_hide_what_is_usual() -> None:
     skipped = [run(number, "skipped") for number in range(100, 400)]
     assert ended_by(rare, *usual, *failures, *skipped, run(999, "success")) == []  # told at the second of them
     assert ended_by(rare, *usual, *skipped, run(998, "timeout"), run(999, "timeout")) == ["success-rate"]
+
+
+@pytest.mark.parametrize(
+    "told", ["s3cret/word", "s3cret%2Fword", "t0k3n-in-query", "json://u:s3cret%2Fword@h/?t=t0k3n-in-query"]
+)
+def test_an_error_repeats_nothing_secret_of_the_url(told: str) -> None:
+    shown = notify.without("json://u:s3cret%2Fword@h/?t=t0k3n-in-query&x=1", f"refused: {told}\x1b[2J")
+    assert "s3cret" not in shown and "t0k3n" not in shown and "\x1b" not in shown
+    assert shown.startswith("refused: ")
