@@ -1,20 +1,22 @@
 """Rules on the numbers that runs tell of themselves; what a rule is said to tell of; rules that follow a rename."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lsh_systemd import alertfile, notify
+from lsh_systemd import alertfile, notify, unit
 from lsh_systemd.alertrule import Rule, beyond_of, from_plain, to_plain, told_of
 from lsh_systemd.alerts import Alerts
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
+from lsh_systemd.manager import Manager
+from lsh_systemd.missed import Missed
 from lsh_systemd.run import Run
-from lsh_systemd.scope import Scope
+from lsh_systemd.scope import Scope, unit_dir
 from lsh_systemd.store import Store
 from lsh_systemd.stuck import Going
 from lsh_systemd.unitdir import UnitPair
@@ -184,3 +186,20 @@ def test_an_error_repeats_nothing_secret_of_the_url(told: str) -> None:
     shown = notify.without("json://u:s3cret%2Fword@h/?t=t0k3n-in-query&x=1", f"refused: {told}\x1b[2J")
     assert "s3cret" not in shown and "t0k3n" not in shown and "\x1b" not in shown
     assert shown.startswith("refused: ")
+
+
+def test_a_systemd_that_does_not_answer_keeps_nothing_from_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CONFIG_HOME", "DATA_HOME", "RUNTIME_DIR"):
+        monkeypatch.setenv(f"XDG_{name}", str(tmp_path / name))
+    folder = unit_dir(Scope.USER)
+    (folder / "timers.target.wants").mkdir(parents=True)
+    job = Job(name="j", command="true", schedule=("0 3 * * *",))
+    files = unit.render(job, scope=Scope.USER, recorder="/bin/true", now=datetime.now(UTC), local_zone="UTC")
+    for file, text in files.items():
+        (folder / file).write_text(text)
+    (folder / "timers.target.wants/lsh-j.timer").symlink_to(folder / "lsh-j.timer")
+    monkeypatch.setenv("PATH", str(tmp_path))  # without systemd-analyze
+    minute = 60_000_000
+    assert Missed(Scope.USER, Manager(Scope.USER)).look(Store(None), Jobs(Scope.USER), [RULE], 5) == 5 + minute
