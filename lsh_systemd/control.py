@@ -111,6 +111,8 @@ class Control(Runs):
                 follow.provide(self.manager, folder, self.jobs, job.after)
                 if enabled:
                     self._activate(folder, job)
+                elif job.has_timer:
+                    self.stamps.rest(job.timer)
         if verb and not once:
             more = {} if enabled else {"enabled": (None, False)}
             more |= {"transient": (None, True)} if transient else {}

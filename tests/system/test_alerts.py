@@ -51,7 +51,8 @@ def test_a_failure_is_told_once_with_what_helps(agent: Lsh, http: Http) -> None:
 def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -> None:
     """The timer is stopped behind lshctl's back; with the agent off, it is told of when the agent is back."""
     lsh = agent
-    watched, resting = (lsh.add("--calendar", "*:*:0/2", "--", "true") for _ in range(2))
+    often = ("--calendar", "*:*:0/2", "--", "true")
+    watched, resting, renamed, remade = (lsh.add(*often) for _ in range(4))
     lsh(
         "alerts",
         "add",
@@ -64,7 +65,12 @@ def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -
         f"json://127.0.0.1:{http.port}",
         *PROMPT,
     )
-    lsh("disable", resting)
+    lsh.ended(remade, 2)  # all of them have been looked at
+    for job in (resting, renamed):
+        lsh("disable", job)
+    lsh("rename", renamed, new := lsh.new_name())
+    lsh("remove", remade)
+    lsh.add("--disabled", *often, name=remade)
     lsh.ended(watched, 2)
     assert http.requests == []
     lsh.systemctl("stop", "lsh-agent.service", f"lsh-{watched}.timer")
@@ -84,8 +90,9 @@ def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -
     (missed,) = [run for run in lsh.runs(watched) if run["result"] == "missed"]
     assert missed["metrics"]["missed"] >= 2
     assert missed["reason"].startswith(f"{missed['metrics']['missed']} runs, from ")
-    assert resting not in str(http.told())
-    assert "missed" not in {run["result"] for run in lsh.runs(resting)}
+    for job in (resting, new, remade):
+        assert job not in str(http.told())
+        assert "missed" not in {run["result"] for run in lsh.runs(job)}
 
 
 @as_root
