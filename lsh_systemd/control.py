@@ -292,11 +292,11 @@ class Control(Runs):
             self.manager.reset_failed(found.service)
 
     def _activate(self, folder: UnitDir, job: Job) -> None:
-        self.stamps.wake(job.timer)
         self._enable(folder, job)
         self._start_activators(job)
 
     def _enable(self, folder: UnitDir, job: Job) -> None:
+        self.stamps.wake(job.timer)
         for name in job.activators:
             folder.enable(name)
 
