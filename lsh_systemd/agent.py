@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from types import FrameType
 
 from lsh_systemd import daemons, ledger
@@ -21,7 +20,7 @@ from lsh_systemd.missed import Missed
 from lsh_systemd.scope import Scope
 from lsh_systemd.span import format_span
 from lsh_systemd.store import Store
-from lsh_systemd.stuck import going
+from lsh_systemd.stuck import Going, going
 
 # How long to wait after a failure (a full disk, say) before trying again.
 _RETRY_SECONDS = 10.0
@@ -41,7 +40,7 @@ def run(scope: Scope) -> None:
     longest = _watchdog_seconds() / 2
     stuck, alerts = _Stuck(scope), _Alerts(scope)
     try:
-        changes = Journal(scope).changes(lambda: min(longest, stuck.look(), alerts.look()))
+        changes = Journal(scope).changes(lambda: min(longest, stuck.look(), alerts.look(stuck.now)))
         # Ready to follow; a store that cannot be written now is no reason for systemd to give up on the agent.
         _notify("READY=1")
         _collect(scope)
@@ -64,20 +63,22 @@ class _Stuck:
     def __init__(self, scope: Scope) -> None:
         self._manager, self._jobs = Manager(scope), Jobs(scope)
         self._told: set[str] = set()
+        self.now: list[Going] = []
 
     def look(self) -> float:
-        """The seconds until the next run in progress will be stuck."""
+        """The seconds until the next run in progress will be stuck; those that are now are in ``now``."""
         try:
             runs = list(going(self._manager, self._jobs.all()))
         except LshError as error:
             print(error.message, file=sys.stderr, flush=True)
             return _RETRY_SECONDS
-        for run in runs:
-            if run.stuck and run.run_id not in self._told:
+        self.now = [run for run in runs if run.stuck]
+        for run in self.now:
+            if run.run_id not in self._told:
                 # <4>: a warning, as the journal reads it
-                text = f"{run.found.id} is stuck: it has run for {format_span(timedelta(seconds=round(run.seconds)))}"
+                text = f"{run.found.id} is stuck: it has run for {format_span(run.lasting)}"
                 print(f"<4>{text}; lshctl reset-stuck ends it", file=sys.stderr, flush=True)
-        self._told = {run.run_id for run in runs if run.stuck}
+        self._told = {run.run_id for run in self.now}
         return min((run.seconds_left for run in runs if run.seconds_left is not None), default=math.inf)
 
 
@@ -92,21 +93,21 @@ class _Alerts:
         self._started, self._pause = 0.0, _SENDING_SECONDS
         self._on = True  # whether the store may have to be told that there are no rules any more
 
-    def look(self) -> float:
-        """The seconds until something is due."""
+    def look(self, stuck: Sequence[Going]) -> float:
+        """The seconds until something is due. ``stuck``: the runs that are."""
         try:
             rules = rules_of(self._scope)
             self._told = ""
             if not rules and not self._on:
                 return math.inf
-            return self._look(rules)
+            return self._look(rules, stuck)
         except LshError as error:
             if error.message != self._told:  # once: a mistake in a file may stay there for long
                 self._told = error.message
                 print(f"<3>alerts: {error.message}", file=sys.stderr, flush=True)
             return _RETRY_SECONDS * 6
 
-    def _look(self, rules: Sequence[Rule]) -> float:
+    def _look(self, rules: Sequence[Rule], stuck: Sequence[Going]) -> float:
         store = Store(ledger.path(self._scope))
         try:
             self._on = bool(rules)
@@ -118,6 +119,7 @@ class _Alerts:
             now = time.time_ns() // 1000
             missed = self._missed.look(store, jobs, rules, now)
             alerts.step(now)
+            alerts.stuck(stuck, now)
             waiting = alerts.due(now)
             later = [each for each in (missed, alerts.next_digest()) if each is not None]
         finally:

@@ -75,7 +75,7 @@ def rotate_command(app: App, name: str, keep_newline: bool, dry_run: bool) -> No
 @json_option
 @with_app
 def list_command(app: App, env: str | None, key_file: Path | None, as_json: bool) -> None:
-    """List the secrets: their names, when they got their values, and the jobs that use them.
+    """List the secrets: their names, when they got their values, and the jobs and alert rules that use them.
 
     With --env, list the team's versions of an environment instead: when, by whom and from which host each was pushed;
     and, where the team's key is at hand, the names of the newest one's variables.
@@ -85,13 +85,15 @@ def list_command(app: App, env: str | None, key_file: Path | None, as_json: bool
         return
     if key_file is not None:
         raise BadInput("--key-file needs --env")
-    from lsh_systemd import credentials, secrecy
+    from lsh_systemd import alertfile, secrecy
     from lsh_systemd.run import rfc3339
 
-    used: dict[str, list[str]] = {}
-    for found in app.jobs.all():
-        for name in credentials.names(found.job) if found.job else ():
-            used.setdefault(name, []).append(found.id)
+    jobs = {found.id: secrecy.named(found.job) for found in app.jobs.all() if found.job}
+    rules = {rule.name: secrecy.named_by(rule) for rule in alertfile.load(app.scope)}
+
+    def users(secret: str, all_named: dict[str, list[str]]) -> list[str]:
+        return [user for user, named in all_named.items() if secret in named]
+
     stored = secrecy.vault(app.scope, app.manager).all()
     if as_json:
         print_json(
@@ -100,16 +102,18 @@ def list_command(app: App, env: str | None, key_file: Path | None, as_json: bool
                     "name": each.name,
                     "changed_at": rfc3339(each.changed_usec),
                     "encrypted": each.encrypted,
-                    "jobs": used.get(each.name, []),
+                    "jobs": users(each.name, jobs),
+                    "rules": users(each.name, rules),
                 }
                 for each in stored
             ]
         )
     elif stored:
-        rows = [
-            (each.name, local_time(each.changed_usec), ", ".join(used.get(each.name, [])) or "-") for each in stored
-        ]
-        print_table(("SECRET", "CHANGED", "JOBS"), rows)
+        rows = []
+        for each in stored:
+            using = [*users(each.name, jobs), *(f"alert rule {rule}" for rule in users(each.name, rules))]
+            rows.append((each.name, local_time(each.changed_usec), ", ".join(using) or "-"))
+        print_table(("SECRET", "CHANGED", "USED BY"), rows)
     else:
         click.echo(f"There are no secrets in the {app.scope} scope. lshctl secrets set NAME stores one.")
 
@@ -119,16 +123,15 @@ def list_command(app: App, env: str | None, key_file: Path | None, as_json: bool
 @dry_run_option
 @with_app
 def remove_command(app: App, name: str, dry_run: bool) -> None:
-    """Remove a secret that no job uses."""
+    """Remove a secret that no job and no alert rule uses."""
     from lsh_systemd import secrecy
 
     _check_there(app, name)
-    if users := secrecy.used_by(app.jobs, name):
-        raise secrecy.in_use(name, users)
+    secrecy.check_unused(app.jobs, name)
     if dry_run:
         click.echo(f"Would remove {name}.")
         return
-    secrecy.take_away(secrecy.vault(app.scope, app.manager), app.jobs, name)
+    secrecy.vault(app.scope, app.manager).remove(name)
     app.control.note("secrets remove", "", {"secret": (name, None)})
     click.echo(f"Removed {name}.")
 
