@@ -9,6 +9,7 @@ day. Nothing passes or fails. It takes about 600 bytes of disk a row in the temp
 """
 
 import argparse
+import re
 import signal
 import time
 import uuid
