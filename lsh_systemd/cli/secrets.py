@@ -1,11 +1,13 @@
 """lshctl secrets."""
 
 import sys
+from pathlib import Path
 
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.table import local_time, print_table
+from lsh_systemd.cli.team import diff_command, key_file_option, list_versions, pull_command, push_command
 from lsh_systemd.errors import BadInput, LshError
 
 _keep_newline = click.option("--keep-newline", is_flag=True, help="Keep the newline at the end of a single line.")
@@ -22,7 +24,20 @@ def secrets_command() -> None:
     \b
     pass show db | lshctl secrets set db-password
     lshctl add report --secret db-password:PGPASSWORD -- 'psql -f report.sql'
+
+    push, pull and diff are for environment files (.env) that a team shares through Supabase, which cannot read them:
+    they are encrypted here, with a key that all of the team have. It is looked for in --key-file, the credential
+    lsh-secrets-key of a run, the variable LSH_SECRETS_KEY, the file secrets.key beside lsh.toml (0600) and the secret
+    lsh-secrets-key; at a terminal it is then asked for, and may be a passphrase.
+
+    \b
+    lshctl secrets set lsh-secrets-key < team-key
+    lshctl secrets push --env prod
     """
+
+
+for _command in (push_command, pull_command, diff_command):
+    secrets_command.add_command(_command)
 
 
 @secrets_command.command("set")
@@ -55,10 +70,21 @@ def rotate_command(app: App, name: str, keep_newline: bool, dry_run: bool) -> No
 
 
 @secrets_command.command("list")
+@click.option("--env", metavar="NAME", help="The team's: versions of this environment, and its variables' names.")
+@key_file_option
 @json_option
 @with_app
-def list_command(app: App, as_json: bool) -> None:
-    """List the secrets: their names, when they got their values, and the jobs that use them."""
+def list_command(app: App, env: str | None, key_file: Path | None, as_json: bool) -> None:
+    """List the secrets: their names, when they got their values, and the jobs that use them.
+
+    With --env, list the team's versions of an environment instead: when, by whom and from which host each was pushed;
+    and, where the team's key is at hand, the names of the newest one's variables.
+    """
+    if env is not None:
+        list_versions(app, env, key_file, as_json)
+        return
+    if key_file is not None:
+        raise BadInput("--key-file needs --env")
     from lsh_systemd import credentials, secrecy
     from lsh_systemd.run import rfc3339
 
