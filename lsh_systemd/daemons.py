@@ -22,7 +22,9 @@ QUEUE = "lsh-queue.path"
 PRUNE_TIMER = "lsh-prune.timer"
 # Sends alerts, when the agent starts it.
 ALERT = "lsh-alert.service"
-_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT)
+# Sends what is new to Supabase, when the agent starts it.
+SYNC = "lsh-sync.service"
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT, SYNC)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl, which no package has brought here.\n"
