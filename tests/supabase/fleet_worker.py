@@ -1,5 +1,5 @@
-"""A host that works on the queue, for tests to kill: `python -m tests.supabase.fleet_worker URL HOST FILE SLOTS LEASE`, the
-key in SUPABASE_KEY. A run is a short while; what FILE says of it is the truth: "begin TOKEN ID USER TIME", "end …".
+"""A host that works on the queue, for tests to kill: `python -m tests.supabase.fleet_worker URL HOST FILE SLOTS LEASE`,
+the key in SUPABASE_KEY. A run is a short while; what FILE says of it is the truth: "begin TOKEN ID USER TIME", "end …".
 """
 
 import os
