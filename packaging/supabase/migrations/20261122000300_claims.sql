@@ -92,7 +92,7 @@ comment on column public.queued_runs.claimed_at is 'When the host took it';
 comment on column public.queued_runs.lease_until is 'Until when the host has it, unless it is heard of before';
 comment on column public.queued_runs.ended_at is 'When it came to its end';
 comment on column public.queued_runs.run is 'The run''s id in the table runs';
-comment on column public.queued_runs.result is 'The newest attempt''s result in systemd''s words; refused: the host does not take these parameters';
+comment on column public.queued_runs.result is 'The newest attempt''s result in systemd''s words; refused: the host does not take these parameters; skipped: the job''s condition was not met; neither is tried again';
 comment on column public.queued_runs.exit_status is 'The exit status of its command';
 comment on column public.queued_runs.message is 'What it said of itself, or why it could not be made';
 
@@ -242,7 +242,7 @@ begin
         state = case
             when p_result = 'success' then 'succeeded'
             when cancelled_at is not null then 'cancelled'
-            when p_result = 'released' or (p_result <> 'refused' and attempt <= retries) then 'queued'
+            when p_result = 'released' or (p_result not in ('refused', 'skipped') and attempt <= retries) then 'queued'
             when p_result = 'lost' then 'lost'
             else 'failed'
         end,
