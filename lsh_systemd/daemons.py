@@ -27,7 +27,7 @@ ALERT = "lsh-alert.service"
 # Works on the fleet's queue, where lshctl fleet join has been called.
 FLEET_TIMER = "lsh-fleet.timer"
 _FLEET_FILES = ("lsh-fleet.service", FLEET_TIMER)
-_POLL = f"{FLEET_TIMER}.d/lsh-poll.conf"
+_POLL = "lsh-poll.conf"  # a drop-in
 _FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
@@ -50,11 +50,13 @@ def join(manager: Manager, poll: timedelta | None) -> None:
     folder = UnitDir(unit_dir(manager.scope))
     with folder.locked():
         _install(manager, folder, _FLEET_FILES)
+        drop_ins = UnitDir(folder.path / f"{FLEET_TIMER}.d")
         if poll:
-            (folder.path / _POLL).parent.mkdir(exist_ok=True)
-            folder.write({_POLL: f"{_MARK}[Timer]\nOnUnitInactiveSec=\nOnUnitInactiveSec={format_span(poll)}\n"})
+            # An empty value takes back the timer's other spans, too.
+            spans = f"OnUnitInactiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec={format_span(poll)}\n"
+            drop_ins.write({_POLL: f"{_MARK}[Timer]\n{spans}"})
         else:
-            folder.remove(_POLL)
+            drop_ins.remove(_POLL)
         folder.want(FLEET_TIMER, "timers.target.wants")
         manager.reload()
         manager.restart(FLEET_TIMER)
