@@ -54,7 +54,8 @@ def join(manager: Manager, poll: timedelta | None) -> None:
         if poll:
             # An empty value takes back the timer's other spans, too.
             spans = f"OnUnitInactiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec={format_span(poll)}\n"
-            drop_ins.write({_POLL: f"{_MARK}[Timer]\n{spans}"})
+            spread = f"RandomizedDelaySec={format_span(poll / 10)}\n"
+            drop_ins.write({_POLL: f"{_MARK}[Timer]\n{spans}{spread}"})
         else:
             drop_ins.remove(_POLL)
         folder.want(FLEET_TIMER, "timers.target.wants")

@@ -29,7 +29,7 @@ from lsh_systemd.unitdir import UnitDir
 
 LEASE_SECONDS = 60.0
 # How often the lease is renewed, and when a run is ended for which that could not be done.
-_BEAT_SECONDS = 10.0
+_BEAT_SECONDS = 5.0
 _GIVE_UP_SECONDS = 45.0
 # How long the journal may take to tell how a run has ended.
 _PATIENCE_SECONDS = 30.0
@@ -120,6 +120,12 @@ class Worker:
                 room[found.id] = min([*free, 1000])
         return {job: count for job, count in room.items() if count > 0}
 
+    def _is_full(self, job: Job) -> bool:
+        limits, dispatcher = caps.load(self._control.scope), Dispatcher(self._control)
+        bound = limits.of(job, dispatcher.owner)
+        taken = dispatcher.taken(dispatcher.running(), limits) if bound else {}
+        return any(taken[name] >= cap for name, cap in bound.items())
+
     def _take(self, row: dict[str, Any]) -> Held:
         held = Held(
             id=row["id"], token=row["token"], job=row["job"], params=row["params"], user=row["user"],
@@ -137,7 +143,7 @@ class Worker:
             message = escape_controls(error.message, keep="")
             self._held.keep(replace(held, verdict="refused", message=message))
             return
-        if found.id not in self._offers():  # others of its group have been quicker
+        if self._is_full(found.valid_job):  # others of its group have been quicker
             self._held.keep(replace(held, verdict="released"))
             return
         self._held.give(instances(held.job, held.token), sharing.environment_file(given))

@@ -246,14 +246,19 @@ begin
             when p_result = 'lost' then 'lost'
             else 'failed'
         end,
-        attempt = attempt - case when p_result = 'released' then 1 else 0 end,
-        -- 1, 2, 4 … 256 s
-        run_at = case
-            when p_result = 'released' then ended + interval '1 second'
-            else ended + interval '1 second' * 2 ^ least(greatest(attempt - 1, 0), 8)
-        end
+        attempt = attempt - case when p_result = 'released' then 1 else 0 end
     where token = p_token and state = 'running';
-    update public.queued_runs set ended_at = ended where token = p_token and state not in ('queued', 'running');
+    if found then
+        update public.queued_runs set
+            ended_at = case when state <> 'queued' then ended end,
+            -- tried again after 1, 2, 4 … 256 s
+            run_at = case
+                when state <> 'queued' then run_at
+                when p_result = 'released' then ended + interval '1 second'
+                else ended + interval '1 second' * 2 ^ least(attempt - 1, 8)
+            end
+        where token = p_token;
+    end if;
 end $$;
 comment on function public.lsh_queue_end is 'Writes the end of an attempt; of no use to a host: see lsh_queue_step';
 
