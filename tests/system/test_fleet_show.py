@@ -23,7 +23,8 @@ USERS, PER_USER, TOTAL, SLOTS = 40, 2, 20, 6
 BETWEEN_DEATHS = (20, 60)  # seconds
 _TELL = "echo $LSH_QUEUE_ID $LSH_FENCING_TOKEN $LSH_QUEUE_USER $(date +%s.%N) >>/var/tmp/truth"
 _ATTEMPTS = """
-    SELECT a.queued_run, a.token, a.result, q.user_name, extract(epoch FROM a.claimed_at), extract(epoch FROM a.ended_at)
+    SELECT a.queued_run, a.token, a.result, q.user_name,
+        extract(epoch FROM a.claimed_at), extract(epoch FROM a.ended_at)
     FROM public.queued_attempts a JOIN public.queued_runs q ON q.id = a.queued_run ORDER BY a.token"""
 
 
@@ -40,6 +41,7 @@ def test_five_machines_that_die(new_machine: Callable[..., Machine], stack: Stac
     for suite in ([*roots.SUITES] * 5)[:5]:
         lsh = member(new_machine(suite), stack, f"[fleet]\nslots = {SLOTS}\n")
         lsh.add("--from-fleet", "--", f"{_TELL}; sleep 0.2; {_TELL.replace('%N', '%N.end')}", name="work")
+        lsh.machine.run("touch", "/var/tmp/truth")
         fleet.append(lsh)
     stack.sql(f"""
         SELECT public.lsh_queue_set_limits('{{"user": {PER_USER}, "global": {TOTAL}}}', 'test');
