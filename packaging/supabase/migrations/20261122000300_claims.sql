@@ -394,7 +394,8 @@ declare
     each record;
 begin
     for each in select p.oid::regprocedure as signature from pg_catalog.pg_proc as p
-        where p.pronamespace = 'public'::regnamespace and (p.proname like 'lsh\_fleet\_%' or p.proname like 'lsh\_queue\_%')
+        where p.pronamespace = 'public'::regnamespace
+            and (p.proname in ('lsh_fleet_seen', 'lsh_fleet_claim', 'lsh_fleet_prune') or p.proname like 'lsh\_queue\_%')
     loop
         execute format('revoke all on function %s from public, anon, authenticated, service_role', each.signature);
         execute format('grant execute on function %s to service_role', each.signature);
