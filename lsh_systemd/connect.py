@@ -28,7 +28,7 @@ def is_configured(scope: Scope, environ: Mapping[str, str] = os.environ) -> bool
 
 
 def target(scope: Scope, environ: Mapping[str, str] = os.environ) -> "Target":
-    """The project: SUPABASE_URL and a key in the environment, or lsh.toml with a credential or a key file.
+    """The project: SUPABASE_URL or lsh.toml's; with the credential, a key in the environment, or the key file.
 
     Raises BadInput where there is none, or where others could read the key.
     """
@@ -40,7 +40,7 @@ def target(scope: Scope, environ: Mapping[str, str] = os.environ) -> "Target":
         raise BadInput("no Supabase project is set", hint=_HINT)
     if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+/?", url):
         raise BadInput(f"{visible(url)} is not a Supabase URL", hint="such as https://abcdefgh.supabase.co")
-    key = _credential(environ) if environ.get("SUPABASE_URL") is None else None
+    key = _credential(environ)
     key = key or next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None)
     if key is None:
         file = Path(settings.key_file) if settings.key_file else config_dir(scope) / "supabase.key"

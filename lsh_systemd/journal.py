@@ -281,8 +281,9 @@ def _may_read_system_journal() -> bool:
 
 
 @lru_cache(maxsize=1000)
-def _is_wanted(name: str) -> bool:
-    return name in _WANTED or name.startswith("LSH_")
+def _wanted(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of an entry's fields that are converted. Few entries differ in which fields they have."""
+    return tuple(name for name in names if name in _WANTED or name.startswith("LSH_"))
 
 
 def boot_of(cursor: str) -> str:
@@ -308,10 +309,12 @@ def _first_after(reader: Any, cursor: str | None) -> bool:
 
 def _entry(reader: Any, realtime: int, data: dict[str, Any] | None = None) -> Entry:
     """The fields of the reader's current entry (``data``, if they have been read) that a fold may ask for, as text."""
+    if data is None:
+        data = reader._get_all()
     entry = {
-        name: str(value, "utf-8", "replace")
-        for name, value in (reader._get_all() if data is None else data).items()
-        if _is_wanted(name) and isinstance(value, bytes)  # of a field that is there twice, it is a list
+        name: str(data[name], "utf-8", "replace")
+        for name in _wanted(tuple(data))
+        if type(data[name]) is bytes  # of a field that is there twice, it is a list
     }
     entry["__REALTIME_TIMESTAMP"] = str(realtime)
     entry["__MONOTONIC_TIMESTAMP"] = str(reader._get_monotonic()[0])

@@ -44,7 +44,7 @@ def parse(text: str) -> Said:
     """What the lines say."""
     metrics: dict[str, Number] = {}
     message = progress = None
-    for line in _BREAK.split(text):
+    for line in _BREAK.split(text) if text else ():
         name, mark, value = line.strip().partition("=")
         name, value = name.rstrip(), value.strip()
         if not mark:

@@ -107,6 +107,17 @@ class _Lazy(OneLineErrors, click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # Not even looked up here: the other machine's lshctl may know more.
+        if ctx.params["hosts"] and not ctx.resilient_parsing:
+            from lsh_systemd import ssh
+
+            scope = ctx.params["scope"]
+            ssh.call(ctx.params["hosts"], [*([f"--{scope}"] if scope else []), *args])
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_SUMMARIES.items()))
@@ -116,13 +127,22 @@ class _Lazy(OneLineErrors, click.Group):
 @click.version_option(__version__, prog_name="lshctl")
 @click.option("--system", "scope", flag_value="system", help="Jobs of the machine (root's default).")
 @click.option("--user", "scope", flag_value="user", help="Jobs of your own (everybody else's default).")
+@click.option(
+    "-H",
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="[USER@]HOST[:PORT]",
+    help="Run the command on another machine, by ssh. All that it names (jobs, files, variables) is that machine's.",
+)
 @click.pass_context
-def main(ctx: click.Context, scope: str | None) -> None:
+def main(ctx: click.Context, scope: str | None, hosts: tuple[str, ...]) -> None:
     """Jobs as systemd units: scheduled, isolated and limited by systemd, every run on record.
 
     \b
     lshctl add "Daily Backup" --schedule "0 2 * * *" -- 'tar -czf /backups/data.tar.gz /data'
     lshctl list
     lshctl runs daily-backup
+    lshctl -H root@web1 list
     """
     ctx.obj = scope

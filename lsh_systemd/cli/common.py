@@ -85,6 +85,10 @@ class OneLineErrors(click.Command):
             setattr(sys, name, stream)
         # As other commands: who reads through `| head` ends us. Python would make an error of it.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        if "LSH_OVER_SSH" in os.environ:
+            from lsh_systemd.ssh import end_with_caller
+
+            end_with_caller()
         if os.environ.get("NO_COLOR"):
             kwargs.setdefault("color", False)
         try:
@@ -119,6 +123,8 @@ def _usage_in_short() -> Iterator[None]:
             raise
         message = error.format_message().removesuffix(".")
         hint = f"{error.ctx.command_path} --help" if error.ctx else None
+        if isinstance(error, click.NoSuchOption) and error.option_name in ("-H", "--host"):
+            hint = "another machine goes before the command: lshctl -H HOST COMMAND"
         raise BadInput(message[:1].lower() + message[1:], hint=hint) from None
 
 
@@ -173,6 +179,8 @@ def complete_jobs(ctx: click.Context, incomplete: str) -> list[str]:
     """The ids of the jobs that begin so, for the shell's completion."""
     from lsh_systemd.jobs import Jobs
 
+    if ctx.find_root().params.get("hosts"):
+        return []  # another machine's jobs
     scope = ctx.find_root().params.get("scope") or ("system" if os.getuid() == 0 else "user")
     return [found.id for found in Jobs(Scope(scope)).all() if found.id.startswith(incomplete)]
 

@@ -50,7 +50,7 @@ def run_command(
     """Run a command once, now, as a unit of its own.
 
     Waits, passes the output on, and exits with the command's status (128 + N for signal N, 124 for a timeout).
-    Ctrl-C ends the command.
+    Ctrl-C ends the command, and so does the end of who reads its output.
 
     \b
     lshctl run --memory-max 2G --timeout 1h -- 'pg_dump shop | gzip > /backups/shop.gz'
@@ -95,6 +95,6 @@ def _pass_on(once: "RunOnce", as_json: bool) -> None:
         for chunk in once.output():
             (sys.stderr if as_json else sys.stdout).buffer.write(chunk)
             (sys.stderr if as_json else sys.stdout).buffer.flush()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):  # not SIGPIPE: GLib has it ignored, as soon as D-Bus is in use
         once.stop()
         raise

@@ -63,7 +63,9 @@ class Care(Runs):
         try:
             if self.query("PRAGMA auto_vacuum")[0][0] == 0:  # a file from before there was pruning
                 self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                self._db.execute("PRAGMA temp_store = FILE")  # a copy of all that there is
                 self._db.execute("VACUUM")
+                self._db.execute("PRAGMA temp_store = MEMORY")
             left = None
             while left != (left := self.query("PRAGMA freelist_count")[0][0]):
                 # Not execute(), which sees no columns in its rows and stops after the first page.

@@ -28,7 +28,8 @@ ALL_SUITES = {
 SUITES = {name: ALL_SUITES[name] for name in (os.environ.get("LSH_SUITES") or "bookworm forky").split()}
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd polkitd passwd "
-    "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils curl"
+    "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils curl "
+    "openssh-client openssh-server"
 ).split()
 FROM_DEBIAN = {"pydbus", "systemd-python"}  # among PACKAGES already; pip would have to build them
 
@@ -38,10 +39,11 @@ PROJECT_INSIDE = "/opt/lsh/project"
 SITE_INSIDE = "/opt/lsh/site"
 PYCACHE_INSIDE = "/opt/lsh/pycache"
 
-# Nothing of these is under test; they start at odd moments, or fail in a container.
+# Nothing of these is under test; they start at odd moments, fail in a container, or would take this host's port 22.
 MASKED = (
     "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer systemd-pstore.service "
-    "console-getty.service getty@.service dev-hugepages.mount sys-fs-fuse-connections.mount"
+    "console-getty.service getty@.service dev-hugepages.mount sys-fs-fuse-connections.mount "
+    "ssh.service ssh.socket sshd-unix-local.socket sshd-vsock.socket"
 ).split()
 
 

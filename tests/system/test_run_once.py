@@ -77,6 +77,15 @@ def test_ctrl_c_ends_the_command(lsh: Lsh) -> None:
     assert not [path for path in lsh.files() if name in path]
 
 
+def test_the_command_ends_with_who_reads_it(lsh: Lsh) -> None:
+    name = lsh.new_name()
+    line = f"lshctl run --name {name} -- 'while echo more; do sleep 0.01; done' | head --lines=1"
+    assert lsh.machine.run("sh", "-c", line, user=lsh.user).stdout == "more\n"
+    (run,) = lsh.ended(name)
+    assert (run["result"], run["signal"]) == ("signal", "TERM")
+    assert not [path for path in lsh.files() if name in path]
+
+
 def test_a_daemon_reload_in_the_middle_changes_nothing(lsh: Lsh) -> None:
     """On 252 a reload spoils units made by StartTransientUnit: their record would be lost."""
     name = lsh.new_name()

@@ -35,7 +35,8 @@ def test_from_the_file_of_settings(folder: Path, tmp_path: Path) -> None:
     (folder / "lsh.toml").write_text(f'[supabase]\nurl = "{URL}"\nkey_file = "{tmp_path}/other"\n')
     assert connect.target(Scope.USER, {}).key == "sb_secret_two"
     _key_file(tmp_path / "supabase-key", "sb_secret_three")
-    assert connect.target(Scope.USER, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).key == "sb_secret_three"
+    for others in ({}, {"SUPABASE_URL": URL, "SUPABASE_KEY": "sb_secret_four"}):
+        assert connect.target(Scope.USER, {"CREDENTIALS_DIRECTORY": str(tmp_path)} | others).key == "sb_secret_three"
 
 
 @pytest.mark.parametrize(
