@@ -28,7 +28,9 @@ ALERT = "lsh-alert.service"
 FLEET_TIMER = "lsh-fleet.timer"
 _FLEET_FILES = ("lsh-fleet.service", FLEET_TIMER)
 _POLL = "lsh-poll.conf"  # a drop-in
-_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT)
+# Sends what is new to Supabase, when the agent starts it.
+SYNC = "lsh-sync.service"
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT, SYNC)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl, which no package has brought here.\n"

@@ -6,14 +6,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from lsh_systemd import alerts, caps, config, daemons, follow, ledger, notify, secrecy, storefile
+from lsh_systemd import alerts, caps, config, connect, daemons, follow, ledger, notify, secrecy, storefile
 from lsh_systemd.alertrule import SLACK_RULE
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
+from lsh_systemd.finding import Finding
 from lsh_systemd.held import not_held
 from lsh_systemd.hints import hints
 from lsh_systemd.jobs import Found
@@ -24,25 +23,13 @@ from lsh_systemd.refresh import stale
 from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
 from lsh_systemd.store import Store, StoreDamaged
+from lsh_systemd.unsent import Unsent
 
 # The oldest systemd whose behaviour is tested.
 _OLDEST_SYSTEMD = 252
 _LOW_SPACE = 100 * 2**20
 _LATE_SECONDS = 60
 _NO_UNIT = "lsh-doctor-looks-whether-it-may.service"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """``level``: ok, warning (it works, but) or error (it does not). ``fix`` is a command or the next step."""
-
-    check: str
-    level: str
-    message: str
-    fix: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Doctor:
@@ -63,6 +50,7 @@ class Doctor:
             ("agent", self._agent),
             ("queue", self._queue),
             ("alerts", self._alerts),
+            ("supabase", self._supabase),
             ("settings", self._settings),
             ("store", self._store),
             ("clock", self._clock),
@@ -209,6 +197,23 @@ class Doctor:
                     message=f"the rule {name} cannot send (tries: {state.tries}, given up: {lost}): {state.error}",
                     fix=f"lshctl --{self.scope} alerts test {name}",
                 )  # fmt: skip
+
+    def _supabase(self) -> Iterator[Finding]:
+        if connect.url(self.scope) is None:
+            return
+        call = f"lshctl --{self.scope}"
+        if self.manager.get(daemons.AGENT, UNIT, "ActiveState") != "active":
+            yield Finding(
+                check="supabase", level="error", message="a project is set, but the agent, which sends, is off",
+                fix=f"{call} agent enable",
+            )  # fmt: skip
+        unsent = Unsent(Store(ledger.path(self.scope)))
+        if (progress := unsent.progress()).tries:
+            said = f"nothing can be sent (tries: {progress.tries}): {progress.error}"
+            yield Finding(check="supabase", level="error", message=said, fix=f"{call} sync test")
+        if refused := unsent.refused():
+            said = f"Supabase has refused {len(refused)} rows"
+            yield Finding(check="supabase", level="warning", message=said, fix=f"{call} sync status")
 
     def _settings(self) -> Iterator[Finding]:
         config.load(self.scope)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lsh_systemd.remote import Remote, Target
+from lsh_systemd.schema import Schema, bundled
 from tests.supabase.stack import Stack
 
 
@@ -12,3 +14,21 @@ def supabase() -> Iterator[Stack]:
     """A stack shared with other tests, as empty as a new project."""
     with Stack() as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def project() -> Iterator[Stack]:
+    """One that has the schema. It is shared, too: a test works on hosts of its own."""
+    with Stack() as stack:
+        list(Schema(stack.db_url).migrate(bundled()))
+        stack.stop("postgrest")  # it reads the schema anew when it feels like it
+        stack.start("postgrest")
+        yield stack
+
+
+@pytest.fixture
+def hosts_key(project: Stack) -> Iterator[Remote]:
+    """The project as hosts talk to it."""
+    remote = Remote(Target(url=project.url, key=project.secret_key))
+    yield remote
+    remote.close()

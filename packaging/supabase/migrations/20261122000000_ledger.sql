@@ -122,7 +122,8 @@ comment on column public.jobs.modified_by is 'Who changed it last';
 comment on column public.jobs.removed_at is 'When it was removed from its host; its row stays for the sake of its runs';
 
 -- The wide columns come last, so that rows are packed densely. Rows come in about in the order of time, so that the
--- pages of a day lie together: what is asked of a stretch of time reads few pages, and what retention removes frees whole ones.
+-- pages of a day lie together: what is asked of a stretch of time reads few pages, and what retention removes frees whole
+-- ones. The key is host and run, in the order in which it also finds a run by its ID alone.
 create table public.runs (
     host                   uuid not null references public.hosts on delete cascade,
     id                     uuid not null,
@@ -156,12 +157,13 @@ create table public.runs (
     progress               text,
     failure                text,
     metrics                jsonb not null default '{}',
-    primary key (host, id)
+    primary key (id, host)
 );
-create index runs_by_time on public.runs (started_at desc);
-create index runs_by_host on public.runs (host, started_at desc);
-create index runs_by_job on public.runs (job, started_at desc);
-create index runs_unsuccessful on public.runs (started_at desc) where result <> 'success';
+-- Ascending, as rows come in: by time alone, a descending index is twice as large, as it leaves half of each page empty.
+create index runs_by_time on public.runs (started_at);
+create index runs_by_host on public.runs (host, started_at);
+create index runs_by_job on public.runs (job, started_at);
+create index runs_unsuccessful on public.runs (started_at) where result <> 'success';
 create index runs_open on public.runs (host) where result is null;
 create index runs_without_start on public.runs (received_at) where started_at is null;
 comment on table public.runs is 'Every run of every job; what it wrote is in run_output';
@@ -203,8 +205,8 @@ create table public.run_output (
     run         uuid not null,
     received_at timestamptz not null default now(),
     output      text not null,
-    primary key (host, run),
-    foreign key (host, run) references public.runs (host, id) on delete cascade
+    primary key (run, host),
+    foreign key (run, host) references public.runs (id, host) on delete cascade
 );
 create index run_output_by_time on public.run_output (received_at);
 comment on table public.run_output is 'What runs wrote, apart from them, so that it can be kept for less long; its row comes after the run''s';
@@ -230,7 +232,7 @@ create table public.alerts (
     error      text,
     primary key (host, id)
 );
-create index alerts_by_time on public.alerts (created_at desc);
+create index alerts_by_time on public.alerts (created_at);
 comment on table public.alerts is 'What hosts told of, to whom, and what became of it';
 comment on column public.alerts.host is 'The host that told it';
 comment on column public.alerts.id is 'The host''s own ID for it';
@@ -261,8 +263,8 @@ create table public.audit (
     difference jsonb not null default '{}',
     primary key (host, id)
 );
-create index audit_by_time on public.audit (at desc);
-create index audit_by_job on public.audit (job, at desc);
+create index audit_by_time on public.audit (at);
+create index audit_by_job on public.audit (job, at);
 comment on table public.audit is 'Who changed which job on which host when, and how';
 comment on column public.audit.host is 'The host';
 comment on column public.audit.id is 'The change''s own ID';
