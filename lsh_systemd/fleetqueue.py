@@ -20,7 +20,7 @@ from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.heldruns import Held, HeldRuns
 from lsh_systemd.job import Job
 from lsh_systemd.manager import RUNNING_STATES, UNIT
-from lsh_systemd.remote import Remote, RemoteError
+from lsh_systemd.remote import Remote, RemoteAway, RemoteError
 from lsh_systemd.run import Cause, Run
 from lsh_systemd.scope import unit_dir
 from lsh_systemd.text import escape_controls
@@ -45,21 +45,24 @@ class Worker:
         self._control, self._remote = control, remote
         self._held = HeldRuns(control.scope)
         self._boot_id = host.facts()["boot_id"]
-        self._heard = self._held.heard() or time.monotonic()
+        heard = self._held.heard()
+        self._heard = time.monotonic() if heard is None else heard
         self._quiet_since: dict[int, float] = {}  # token → since when its unit is known to have ended, unexplained
 
     def run(self) -> None:
-        """Ask for work, and see to it until there is none. Raises RemoteError where there is no answer and nothing
-        runs, LshError where somebody else sees to it."""
+        """Ask for work, and see to it until there is none. Raises RemoteError where nothing runs and trying again would
+        not help, LshError where somebody else sees to it."""
         with self._held.locked():
             while True:
                 changed = False
                 try:
                     changed = self.step()
                 except RemoteError as error:
-                    if not self._held.all():
+                    if not self._held.all() and not isinstance(error, RemoteAway):
                         raise
                     _warn(error.message)
+                    if not self._held.all():
+                        return
                     if time.monotonic() - self._heard > _GIVE_UP_SECONDS:
                         self._end_all()
                     time.sleep(_AWAY_SECONDS)
@@ -195,10 +198,11 @@ class Worker:
     def _end_all(self) -> None:
         """Nobody has heard of this host for so long that its runs are, or will soon be, another's."""
         for each in self._held.all():
-            self._stop(each)
-            _warn(f"run {each.id} ({each.job}) is ended: its lease could not be kept")
             if not each.begun:
                 self._forget(each)
+            elif self._goes_on(each):
+                self._stop(each)
+                _warn(f"run {each.id} ({each.job}) is ended: its lease could not be kept")
 
     def _forget(self, held: Held) -> None:
         self._held.forget(held, instances(held.job, held.token))

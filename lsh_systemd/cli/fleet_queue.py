@@ -91,7 +91,8 @@ def enqueue_command(
     if dry_run:
         click.echo(f"Would put a run of {request['p_job']} into the fleet's queue.")
         return
-    added = _call(_connect(app), "lsh_queue_add", request)
+    remote = _connect(app)
+    added = _call(remote, "lsh_queue_add", request | {"p_tenant": _tenant(remote)})
     if as_json:
         print_json(added)
     elif added["added"]:
@@ -163,8 +164,9 @@ def limits_command(app: App, total: str | None, each_user: str | None, dry_run: 
         click.echo("Would set the limits of the fleet's queue.")
         return
     if limits:
-        _call(remote, "lsh_queue_set_limits", {"p_limits": limits, "p_by": app.actor.name})
-    (now,) = _call(remote, "lsh_queue_limits", {"p_tenant": "default"})
+        wanted = {"p_limits": limits, "p_by": app.actor.name, "p_tenant": _tenant(remote)}
+        _call(remote, "lsh_queue_set_limits", wanted)
+    (now,) = _call(remote, "lsh_queue_limits", {"p_tenant": _tenant(remote)})
     told = {"global": now["total"], "user": now["per_user"]}
     if as_json:
         print_json(told)
@@ -192,6 +194,7 @@ def join_command(app: App, poll: str | None, dry_run: bool) -> None:
         click.echo("Would look into the fleet's queue from now on.")
         return
     daemons.join(app.manager, span)
+    app.control.note("fleet join", "", {"poll": (None, poll)} if poll else {})
     offered = [found.id for found in app.jobs.all() if found.job and found.job.from_fleet]
     click.echo(f"This host looks into the fleet's queue ({daemons.FLEET_TIMER}).")
     click.echo(f"It offers {', '.join(offered)}." if offered else "It offers no job yet: lshctl add … --from-fleet")
@@ -208,6 +211,7 @@ def leave_command(app: App, dry_run: bool) -> None:
         click.echo("Would look into the fleet's queue no more.")
         return
     daemons.leave(app.manager)
+    app.control.note("fleet leave", "", {})
     click.echo("This host looks into the fleet's queue no more.")
 
 
@@ -240,6 +244,14 @@ def _connect(app: App) -> "Remote":
     from lsh_systemd import connect
 
     return connect.connect(app.scope)
+
+
+def _tenant(remote: "Remote") -> str:
+    """The fleet that this host belongs to; a host that has never been heard of belongs to the default one."""
+    from lsh_systemd import host
+
+    rows = remote.select("hosts", columns="tenant", where=[("id", "eq", host.machine())])
+    return next((str(row["tenant"]) for row in rows), "default")
 
 
 def _call(remote: "Remote", name: str, request: dict[str, Any]) -> Any:

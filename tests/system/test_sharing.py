@@ -199,6 +199,18 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
         lsh.systemctl("kill", "--signal=KILL", "lsh-fleet.service", check=False)
     assert ended(kept)["state"] == "succeeded"
 
+    # cut off for too long, a host ends what another will make
+    cut = nap("300", "g")
+    eventually(lambda: queued(cut)["state"] == "running")
+    stack.stop("nginx")
+    for lsh in fleet:
+        lsh.machine.run("sh", "-c", "echo 0 >/run/lsh/fleet/heard")
+        lsh.systemctl("kill", "--signal=KILL", "lsh-fleet.service", check=False)
+    running = ("list-units", "lsh-rest@*", "--state=activating", "--plain", "--no-legend")
+    eventually(lambda: all(lsh.systemctl(*running).stdout == "" for lsh in fleet), timeout=30)
+    stack.start("nginx")
+    assert (ended(cut)["state"], ended(cut)["result"]) == ("failed", "signal")
+
     # a host dies: its runs are made by others where they may be; what it says afterwards counts no more
     once = enqueue("rest", "--param", "SPAN=100", "--host", names[0], "--for-user", "d")
     again = enqueue("rest", "--param", "SPAN=1", "--retries", "1", "--tag", "gpu", "--at", "+1d", "--for-user", "e")
@@ -216,6 +228,17 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
     assert ended(enqueue("resize", "--param", "FILE=x", "--host", names[0]))["state"] == "succeeded"
     assert [queued(each)["state"] for each in (once, again)] == ["lost", "succeeded"]
     assert first.machine.run("ls", "/var/lib/lsh/fleet").stdout == ""
+    # a user's own queue
+    bob = Lsh(first.machine, "user")
+    bob.machine.run("mkdir", "-p", "/home/bob/.config/lsh", user="bob")
+    bob.machine.write("/home/bob/.config/lsh/lsh.toml", f'[supabase]\nurl = "{stack.url}"\n', user="bob")
+    bob.machine.write("/home/bob/.config/lsh/supabase.key", stack.secret_key, user="bob")
+    bob.machine.run("chmod", "600", "/home/bob/.config/lsh/supabase.key")
+    bob.add("--from-fleet", "--param", "A", "--", 'echo "$A"', name="own")
+    bob("fleet", "join", "--poll", "1s")
+    assert ended(enqueue("own", "--param", "A=$x y", "--of-user", "bob"))["state"] == "succeeded"
+    assert [run["output"] for run in bob.runs("own")] == ["$x y\n"]
+
     first("fleet", "leave")
     waits = enqueue("resize", "--param", "FILE=x", "--host", names[0])
     second("fleet", "enqueue", "fails", "--key", "k", "--host", "nobody")
