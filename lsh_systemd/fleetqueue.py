@@ -28,9 +28,11 @@ from lsh_systemd.unit import instances
 from lsh_systemd.unitdir import UnitDir
 
 LEASE_SECONDS = 60.0
-# How often the lease is renewed, and when a run is ended for which that could not be done.
+# How often the lease is renewed, how long that may take, and when a run is ended for which it could not be done: early
+# enough, whatever the network does meanwhile, for its end to come before the lease's.
 _BEAT_SECONDS = 5.0
-_GIVE_UP_SECONDS = 45.0
+TIMEOUT_SECONDS = 8.0
+_GIVE_UP_SECONDS = 35.0
 # How long the journal may take to tell how a run has ended.
 _PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5

@@ -219,9 +219,10 @@ def leave_command(app: App, dry_run: bool) -> None:
 @with_app
 def work_command(app: App) -> None:
     """Make runs of the fleet's queue until there are none: what lsh-fleet.service calls."""
-    from lsh_systemd.fleetqueue import Worker
+    from lsh_systemd import connect
+    from lsh_systemd.fleetqueue import TIMEOUT_SECONDS, Worker
 
-    Worker(app.control, _connect(app)).run()
+    Worker(app.control, connect.connect(app.scope, timeout_seconds=TIMEOUT_SECONDS)).run()
 
 
 @click.command("due", hidden=True)

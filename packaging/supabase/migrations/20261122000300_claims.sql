@@ -62,6 +62,7 @@ create table public.queued_runs (
     unique (tenant, key)
 );
 create index queued_runs_waiting on public.queued_runs (tenant, scope, user_name, priority desc, run_at, id) where state = 'queued';
+create index queued_runs_due on public.queued_runs (tenant, scope, job, run_at) where state = 'queued';
 create index queued_runs_running on public.queued_runs (tenant, user_name) where state = 'running';
 create index queued_runs_leases on public.queued_runs (lease_until) where state = 'running';
 create index queued_runs_by_host on public.queued_runs (host);
@@ -323,6 +324,7 @@ declare
     fleet constant text := public.lsh_fleet_seen(p_host, p_name);
     lease constant interval := make_interval(secs => p_lease_seconds);
     present constant timestamptz := clock_timestamp();
+    offered constant text[] := array(select jsonb_object_keys(p_offers));
     ended bigint[];
     taken bigint[] := '{}';
     held bigint[];
@@ -346,9 +348,10 @@ begin
         where state = 'running' and lease_until < present and tenant = fleet for update skip locked
     ) as dead;
 
-    -- (asked without a lock: most often nothing waits)
+    -- (asked without a lock: most often nothing waits for this host)
     if p_slots > 0 and exists (
-        select from public.queued_runs where tenant = fleet and scope = p_scope and state = 'queued' and run_at <= present
+        select from public.queued_runs
+        where tenant = fleet and scope = p_scope and job = any (offered) and state = 'queued' and run_at <= present
     ) then
         taken := array(select token from public.lsh_queue_take(
             p_host, p_name, fleet, p_scope, p_slots, p_offers, p_tags, lease));
