@@ -58,7 +58,8 @@ def _any_row(stack: Stack, table: str, tenant: str, host: uuid.UUID) -> str:
     """An INSERT of this tenant's and host's, of what has to be there, so that a table that is new is tested, too."""
     columns = stack.sql(
         "SELECT attname, format_type(atttypid, NULL), attnotnull AND NOT atthasdef FROM pg_attribute "
-        f"WHERE attrelid = 'public.{table}'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity = ''"
+        f"WHERE attrelid = 'public.{table}'::regclass AND attnum > 0 AND NOT attisdropped "
+        "AND attgenerated = '' AND attidentity = ''"
     )
     values = {}
     for name, kind, needed in (line.split("|") for line in columns.splitlines()):
