@@ -409,4 +409,3 @@ begin
 end $$;
 
 insert into public.lsh_schema (version) values ('20261122000300');
-notify pgrst, 'reload schema';
