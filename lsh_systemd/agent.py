@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-from datetime import timedelta
 from types import FrameType
 
 from lsh_systemd import connect, daemons, host, ledger
@@ -19,7 +18,7 @@ from lsh_systemd.missed import Missed
 from lsh_systemd.scope import Scope
 from lsh_systemd.span import format_span
 from lsh_systemd.store import Store
-from lsh_systemd.stuck import going
+from lsh_systemd.stuck import Going, going
 from lsh_systemd.unsent import Unsent
 
 # How long to wait after a failure (a full disk, say) before trying again.
@@ -38,7 +37,8 @@ def run(scope: Scope) -> None:
     """Collect until SIGTERM. A store that cannot be written now is tried again; the journal keeps what is to come."""
     signal.signal(signal.SIGTERM, _stop)
     longest = _watchdog_seconds() / 2
-    stuck, alerts, reports = _Stuck(scope), _Alerts(scope), _Reports(scope)
+    stuck = _Stuck(scope)
+    alerts, reports = _Alerts(scope, stuck), _Reports(scope)
     try:
         changes = Journal(scope).changes(lambda: min(longest, stuck.look(), alerts.look(), reports.look()))
         # Ready to follow; a store that cannot be written now is no reason for systemd to give up on the agent.
@@ -63,20 +63,22 @@ class _Stuck:
     def __init__(self, scope: Scope) -> None:
         self._manager, self._jobs = Manager(scope), Jobs(scope)
         self._told: set[str] = set()
+        self.now: list[Going] = []
 
     def look(self) -> float:
-        """The seconds until the next run in progress will be stuck."""
+        """The seconds until the next run in progress will be stuck; those that are now are in ``now``."""
         try:
             runs = list(going(self._manager, self._jobs.all()))
         except LshError as error:
             print(error.message, file=sys.stderr, flush=True)
             return _RETRY_SECONDS
-        for run in runs:
-            if run.stuck and run.run_id not in self._told:
+        self.now = [run for run in runs if run.stuck]
+        for run in self.now:
+            if run.run_id not in self._told:
                 # <4>: a warning, as the journal reads it
-                text = f"{run.found.id} is stuck: it has run for {format_span(timedelta(seconds=round(run.seconds)))}"
+                text = f"{run.found.id} is stuck: it has run for {format_span(run.lasting)}"
                 print(f"<4>{text}; lshctl reset-stuck ends it", file=sys.stderr, flush=True)
-        self._told = {run.run_id for run in runs if run.stuck}
+        self._told = {run.run_id for run in self.now}
         return min((run.seconds_left for run in runs if run.seconds_left is not None), default=math.inf)
 
 
@@ -128,8 +130,9 @@ class _Alerts(_Duty):
 
     unit = daemons.ALERT
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, stuck: _Stuck) -> None:
         super().__init__(scope)
+        self._stuck = stuck
         self._missed = Missed(scope, self._manager)
 
     def _look(self) -> float:
@@ -147,6 +150,7 @@ class _Alerts(_Duty):
             now = time.time_ns() // 1000
             missed = self._missed.look(store, jobs, rules, now)
             alerts.step(now)
+            alerts.stuck(self._stuck.now, now)
             waiting = alerts.due(now)
             later = [each for each in (missed, alerts.next_digest()) if each is not None]
         finally:

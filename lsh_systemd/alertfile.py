@@ -1,13 +1,15 @@
 """The rules of who is told of what, as `lshctl alerts` keeps them: alerts.toml beside lsh.toml. Its URLs may hold
 passwords: it is for its owner alone."""
 
+import contextlib
+import fcntl
 import os
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lsh_systemd.alertrule import SLACK_RULE, Rule, from_plain, to_plain
+from lsh_systemd.alertrule import SLACK_RULE, Rule, from_plain, renamed, to_plain
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
@@ -37,7 +39,8 @@ def load(scope: Scope) -> list[Rule]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise LshError(f"cannot read {file}: {error.strerror}", hint="it is its owner's: try sudo") from None
+        hint = "it is its owner's: try sudo" if isinstance(error, PermissionError) else None
+        raise LshError(f"cannot read {file}: {error.strerror}", hint=hint) from None
     except (ValueError, RecursionError) as error:
         raise BadInput(f"cannot read {file}: {error}") from None
     tables = data.pop("rule", [])
@@ -52,6 +55,33 @@ def load(scope: Scope) -> list[Rule]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise BadInput(f"{file}: there are two rules {twice}")
     return rules
+
+
+@contextlib.contextmanager
+def locked(scope: Scope) -> Iterator[None]:
+    """While it lasts, nobody else changes the rules through lshctl."""
+    folder = config_dir(scope)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def rename(scope: Scope, old: str, new: str) -> None:
+    """Let the rules that name a job go on being about it under its new id."""
+    if not exists(scope):
+        return
+    with locked(scope):
+        rules = load(scope)
+        after = [renamed(rule, old, new) for rule in rules]
+        if after != rules:
+            save(scope, after)
 
 
 def save(scope: Scope, rules: Sequence[Rule]) -> None:
@@ -72,7 +102,11 @@ def save(scope: Scope, rules: Sequence[Rule]) -> None:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise LshError(f"cannot write {file}: {error.strerror}", hint="try sudo, or lshctl --user alerts") from None
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> LshError:
+    return LshError(f"cannot write {path}: {error.strerror}", hint="try sudo, or lshctl --user alerts")
 
 
 def slack_rule(scope: Scope) -> Rule | None:
@@ -83,6 +117,11 @@ def slack_rule(scope: Scope) -> Rule | None:
     if not url or known.get("ENABLE_SLACK_ALERTS", "").strip().lower() not in _YES:
         return None
     return Rule(name=SLACK_RULE, to=(url,))
+
+
+def slack_is_lasting(scope: Scope) -> bool:
+    """Whether the scope's file has what makes the rule: our own environment may be but a shell's."""
+    return "SLACK_WEBHOOK_URL" in _environment(scope)
 
 
 def _environment(scope: Scope) -> dict[str, str]:

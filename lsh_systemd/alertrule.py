@@ -1,8 +1,10 @@
 """When somebody is to be told of what, and where: a rule of alerts.toml, and what it makes of a run. Pure."""
 
+import json
+import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,17 +15,26 @@ from lsh_systemd.job import Job
 from lsh_systemd.retry import will_retry
 from lsh_systemd.rollup import nearest_rank
 from lsh_systemd.run import Run
+from lsh_systemd.said import metrics_of
 from lsh_systemd.span import check_span, format_span, parse_span
 from lsh_systemd.text import check_line, visible
 
 # What --on takes. A failure is any end but success and skipped, once no retry is to come; the next three are kinds of
-# it.
-EVENTS = ("failure", "timeout", "oom", "lost", "missed", "recovery")
-USUAL_EVENTS = ("failure", "missed", "recovery")
+# it. Stuck is a run that goes on for longer than its job's --stuck-after.
+EVENTS = ("failure", "timeout", "oom", "lost", "missed", "stuck", "recovery")
+USUAL_EVENTS = ("failure", "missed", "stuck", "recovery")
 DIGESTS = ("daily", "weekly")
 # Slack's own, made from SLACK_WEBHOOK_URL.
 SLACK_RULE = "slack"
 
+# "items_processed<100": what the sign stands for, and how it reads.
+_BOUND = re.compile(r"([^<>=]*)(<=|>=|<|>)([^<>=]*)")
+_BEYOND = {
+    "<": (operator.lt, "below {}"),
+    "<=": (operator.le, "{} or less"),
+    ">": (operator.gt, "above {}"),
+    ">=": (operator.ge, "{} or more"),
+}
 _KINDS = {"timeout": "timeout", "oom-kill": "oom", "lost": "lost", "missed": "missed"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _SECRET = re.compile(r"\{secret:([^{}]*)\}")
@@ -31,7 +42,7 @@ _CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9])"
 _QUIET = re.compile(rf"{_CLOCK}-{_CLOCK}")
 # Of fewer runs there is no telling what is usual.
 LEAST_RUNS = 5
-# How many runs before this one say what is usual.
+# How many successes before this one say what is usual.
 USUAL_RUNS = 100
 # After a failed delivery: 1 min, 2, 4, … 1 h; what is older than a day is given up.
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
@@ -42,9 +53,10 @@ GIVE_UP_AFTER = timedelta(days=1)
 class Rule:
     """``to`` are apprise's URLs, with ``{secret:NAME}`` where a secret goes. ``jobs`` are globs of ids; of jobs, tags
     and groups, what is given must all be met. ``p95_times``: so many times the usual p95; ``success_rate``, 0 to 1, of
-    the last ``window`` runs. ``grace``: how late a run may come before it is missed. ``gather``: how long the first
-    alert waits for others; ``at_most_every``: the least time between two messages. ``quiet``: "22:00-07:00", by the
-    machine's clock. ``digest``: a report each day or Monday, at ``digest_at``. Raises BadInput for what makes no sense.
+    the last ``window`` runs. ``metrics``: bounds of numbers that runs tell of themselves, "items<100". ``grace``: how
+    late a run may come before it is missed. ``gather``: how long the first alert waits for others; ``at_most_every``:
+    the least time between two messages. ``quiet``: "22:00-07:00", by the machine's clock. ``digest``: a report each day
+    or Monday, at ``digest_at``. Raises BadInput for what makes no sense.
     """
 
     name: str
@@ -57,6 +69,7 @@ class Rule:
     p95_times: float | None = None
     success_rate: float | None = None
     window: int = 20
+    metrics: tuple[str, ...] = ()
     grace: timedelta = timedelta(minutes=5)
     gather: timedelta = timedelta(seconds=5)
     at_most_every: timedelta = timedelta(minutes=1)
@@ -80,6 +93,10 @@ class Rule:
         for event in self.on:
             if event not in EVENTS:
                 raise BadInput(f"{visible(event)} is no event", hint=f"there are {', '.join(EVENTS)}")
+        if {*self.on} == {"recovery"}:
+            raise BadInput(
+                "a recovery follows what was told: with nothing else, there is none", hint="--on failure,recovery"
+            )
         self._check_numbers()
         if self.quiet is not None and not _QUIET.fullmatch(self.quiet):
             raise BadInput(f"{visible(self.quiet)} are no quiet hours", hint="--quiet 22:00-07:00")
@@ -89,7 +106,7 @@ class Rule:
             raise BadInput(f"{visible(self.digest)} is no digest", hint="--digest daily, or weekly")
         if not re.fullmatch(_CLOCK, self.digest_at):
             raise BadInput(f"{visible(self.digest_at)} is no time of day", hint="--digest-at 07:00")
-        if not (self.on or self.slower_than or self.p95_times or self.success_rate is not None or self.digest):
+        if not told_of(self):
             raise BadInput(f"the rule {self.name} has nothing to tell of", hint=f"--on {','.join(USUAL_EVENTS)}")
 
     def _check_numbers(self) -> None:
@@ -101,6 +118,8 @@ class Rule:
             raise BadInput("a success rate is between 0 % and 100 %", hint="--success-rate-below 90%")
         if not LEAST_RUNS <= self.window <= 10_000:
             raise BadInput(f"a rate is of {LEAST_RUNS} to 10000 runs", hint="--of 20")
+        for bound in self.metrics:
+            _bound(bound)
         if self.grace < timedelta(seconds=1):
             raise BadInput("the grace must be 1s or more", hint="--grace 5min")
         for span in (self.grace, self.gather, self.at_most_every):
@@ -117,6 +136,23 @@ class Rule:
         )
 
 
+def told_of(rule: Rule) -> list[str]:
+    """What the rule tells of: its events, and what it measures in words."""
+    return [
+        *rule.on,
+        *([f"slower than {format_span(rule.slower_than)}"] if rule.slower_than else []),
+        *([f"slower than {rule.p95_times:g} × p95"] if rule.p95_times else []),
+        *([] if rule.success_rate is None else [f"success below {rule.success_rate * 100:g}% of {rule.window}"]),
+        *rule.metrics,
+        *([f"{rule.digest} report"] if rule.digest else []),
+    ]
+
+
+def renamed(rule: Rule, old: str, new: str) -> Rule:
+    """The rule about a job that has got another id, where it names that job. What it says by a glob stays."""
+    return replace(rule, jobs=tuple(dict.fromkeys(new if glob == old else glob for glob in rule.jobs)))
+
+
 def failure_of(rule: Rule, run: Run, job: Job | None) -> str | None:
     """The event that the run's end is by this rule; None where it is none, or a retry is to come."""
     if run.result in (None, "success", "skipped") or (job and will_retry(job, run)):
@@ -128,19 +164,43 @@ def failure_of(rule: Rule, run: Run, job: Job | None) -> str | None:
 
 
 def slowness_of(rule: Rule, run: Run, before: Sequence[Run]) -> str | None:
-    """Why the run was slow, in words; ``before``: the job's runs before it. None where it was not."""
+    """Why the run was slow, in words; ``before``: the job's successes before it. None where it was not."""
     if run.duration_usec is None or run.result != "success":
         return None
     if rule.slower_than and run.duration_usec > rule.slower_than / timedelta(microseconds=1):
         return f"longer than {format_span(rule.slower_than)}"
     if rule.p95_times:
-        usual = [
-            each.duration_usec / 1e6 for each in before if each.result == "success" and each.duration_usec is not None
-        ]
+        usual = [each.duration_usec / 1e6 for each in before if each.duration_usec is not None]
         p95 = sorted(usual)[nearest_rank(95, len(usual))] if len(usual) >= LEAST_RUNS else None
         if p95 is not None and run.duration_usec / 1e6 > p95 * rule.p95_times:
             return f"more than {rule.p95_times:g} times the usual (95 % of its runs take {p95:.3g} s or less)"
     return None
+
+
+def beyond_of(rule: Rule, run: Run, job: Job | None) -> str | None:
+    """Which of the numbers that the run has told of itself are beyond the rule's bounds, in words; None where none is.
+    A number that it has not told is not. An attempt that is to be tried again is not looked at."""
+    if not rule.metrics or run.result in (None, "skipped", "missed"):
+        return None
+    if run.result != "success" and job and will_retry(job, run):
+        return None
+    told = json.loads(run.metrics)
+    found = []
+    for name, sign, number in map(_bound, rule.metrics):
+        is_beyond, words = _BEYOND[sign]
+        if name in told and is_beyond(told[name], number):
+            found.append(f"{name} is {told[name]}, {words.format(number)}")
+    return "; ".join(found) or None
+
+
+def _bound(text: str) -> tuple[str, str, int | float]:
+    """ "items<100" → ("items", "<", 100). Raises BadInput."""
+    parts = _BOUND.fullmatch(text)
+    if parts is None:
+        raise BadInput(f"{visible(text)} is no bound of a number", hint="in quotes: --metric 'items_processed<100'")
+    name, sign, number = (part.strip() for part in parts.groups())
+    ((name, value),) = metrics_of([f"{name}={number}"]).metrics.items()
+    return name, sign, value
 
 
 def rate_below(rule: Rule, last: Iterable[Run]) -> float | None:
@@ -222,7 +282,7 @@ def from_plain(plain: Mapping[str, Any]) -> Rule:
 
 
 def _value(name: str, value: Any) -> Any:
-    if name in ("to", "on", "jobs", "tags", "groups"):
+    if name in ("to", "on", "jobs", "tags", "groups", "metrics"):
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, list | tuple) or not all(isinstance(each, str) for each in values):
             raise BadInput(f"{name} must be text or a list of texts")

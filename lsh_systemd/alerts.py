@@ -1,7 +1,7 @@
 """From runs that have ended to alerts that are due: each run is looked at once, by every rule."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +10,7 @@ from lsh_systemd.alertrule import (
     SLACK_RULE,
     USUAL_RUNS,
     Rule,
+    beyond_of,
     failure_of,
     next_digest,
     quiet_until,
@@ -23,7 +24,9 @@ from lsh_systemd.jobs import Jobs
 from lsh_systemd.outbox import Alert, Outbox, Target
 from lsh_systemd.run import Run
 from lsh_systemd.scope import Scope
+from lsh_systemd.span import format_span
 from lsh_systemd.store import Store
+from lsh_systemd.stuck import Going
 
 _BATCH = 200
 _USEC = timedelta(microseconds=1)
@@ -63,6 +66,26 @@ class Alerts:
             if rule.digest:
                 self._digest(rule, now_usec)
 
+    def stuck(self, going: Iterable[Going], now_usec: int) -> None:
+        """Take in, once each, the runs that are stuck."""
+        for each in going:
+            rules = [
+                rule
+                for rule in self.rules
+                if "stuck" in rule.on
+                and rule.covers(each.found.id, each.found.job)
+                and not self.outbox.has(rule.name, "stuck", each.run_id)
+            ]
+            if not rules:
+                continue
+            # (one that the journal has not told of yet has begun all the same)
+            began = Run(id=each.run_id, job=each.found.id, unit=each.found.service, host=os.uname().nodename)
+            run = next(iter(self.store.run(each.run_id)), began)
+            with self.store.transaction():
+                for rule in rules if run.running else ():
+                    self.outbox.open(rule.name, run.job, "failing")
+                    self._add(rule, "stuck", run, f"it has run for {format_span(each.lasting)}", now_usec)
+
     def next_digest(self) -> int | None:
         """When the next report of a rule is due (µs); None where none has one."""
         due = [self.outbox.digest_due(rule.name) for rule in self.rules if rule.digest]
@@ -77,11 +100,13 @@ class Alerts:
         for (name, target), alerts in self.outbox.waiting().items():
             rule = rules.get(name)
             if rule is None or target >= len(rule.to):
-                self.outbox.settle(alerts, "given-up", error="its rule is gone")
+                with self.store.transaction():
+                    self.outbox.give_up(alerts)
                 continue
             silent = [each for each in alerts if ("rule", name) in mutes or ("job", each.job) in mutes]
-            with self.store.transaction():
-                self.outbox.settle(silent, "muted")
+            if silent:
+                with self.store.transaction():
+                    self.outbox.settle(silent, "muted")
             gone = {each.id for each in silent}
             left = tuple(each for each in alerts if each.id not in gone)
             if left:
@@ -131,16 +156,19 @@ class Alerts:
             if not rule.covers(run.job, job):
                 continue
             for event, reason in self._events(rule, run, job):
-                self.outbox.add(
-                    rule=rule.name,
-                    targets=len(rule.to),
-                    event=event,
-                    job=run.job,
-                    run_id=run.id,
-                    title=title_of(event, run, reason),
-                    body=body_of(run, scope=self.scope),
-                    now_usec=now_usec,
-                )
+                self._add(rule, event, run, reason, now_usec)
+
+    def _add(self, rule: Rule, event: str, run: Run, reason: str | None, now_usec: int) -> None:
+        self.outbox.add(
+            rule=rule.name,
+            targets=len(rule.to),
+            event=event,
+            job=run.job,
+            run_id=run.id,
+            title=title_of(event, run, reason),
+            body=body_of(run, scope=self.scope),
+            now_usec=now_usec,
+        )
 
     def _events(self, rule: Rule, run: Run, job: Job | None) -> Iterator[tuple[str, str | None]]:
         """What the run's end is by the rule, as (event, reason); what the rule has to remember of it is noted."""
@@ -152,8 +180,10 @@ class Alerts:
                 self.outbox.close(rule.name, run.job, "failing")
                 if "recovery" in rule.on:
                     yield "recovery", None
-            if (rule.slower_than or rule.p95_times) and (slow := slowness_of(rule, run, self._before(run, USUAL_RUNS))):
+            if (rule.slower_than or rule.p95_times) and (slow := slowness_of(rule, run, self._successes(run))):
                 yield "slow", slow
+        if beyond := beyond_of(rule, run, job):
+            yield "metric", beyond
         if rule.success_rate is not None and run.result != "skipped":
             yield from self._rate(rule, run)
 
@@ -166,10 +196,20 @@ class Alerts:
             self.outbox.open(rule.name, run.job, "success-rate")
             yield "success-rate", f"succeeds too rarely: {rate:.0%} of its last runs"
 
+    def _successes(self, run: Run) -> list[Run]:
+        """The job's successes before this one that say what is usual."""
+        until = run.started_usec
+        return self.store.runs(job=run.job, until_usec=until, result="success", limit=USUAL_RUNS, output=False)
+
     def _before(self, run: Run, count: int) -> list[Run]:
-        """The job's ended runs before this one, the newest first."""
-        runs = self.store.runs(job=run.job, until_usec=run.started_usec, limit=2 * count, output=False)
-        return [each for each in runs if each.id != run.id and each.result not in (None, "skipped")][:count]
+        """The job's ended runs before this one that were not skipped, the newest first."""
+        limit = 2 * count
+        while True:
+            runs = self.store.runs(job=run.job, until_usec=run.started_usec, limit=limit, output=False)
+            counted = [each for each in runs if each.id != run.id and each.result not in (None, "skipped")]
+            if len(counted) >= count or len(runs) < limit:
+                return counted[:count]
+            limit *= 4  # most of its runs are skipped
 
 
 def _due_at(rule: Rule, created: int, state: Target, now_usec: int) -> int:

@@ -20,7 +20,9 @@ def title_of(event: str, run: Run, reason: str | None = None) -> str:
     words = {
         "recovery": "has recovered",
         "slow": f"was slow: {reason}",
+        "stuck": f"is stuck: {reason}",
         "success-rate": reason or "",
+        "metric": f"tells of a number: {reason}",
         "missed": "did not run when it should have",
         "lost": "was lost: the machine went down, or its record is missing",
     }
@@ -32,6 +34,9 @@ def body_of(run: Run, *, scope: Scope) -> str:
     lines = []
     if run.result == "missed":
         lines += [run.reason or "", f"lshctl --{scope} show {run.job}"]
+    elif run.running:
+        lines += [f"{run.job} goes on, started by {run.trigger or 'something unknown'} {_utc(run.started_usec)}"]
+        lines += [f"lshctl --{scope} logs {run.job}", f"to end it: lshctl --{scope} stop {run.job}"]
     else:
         attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
         lines.append(f"{run.job}: {_ending(run)}{attempt}, started by {run.trigger or 'something unknown'}")

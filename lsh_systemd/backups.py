@@ -19,7 +19,8 @@ def backup(scope: Scope, target: Path, *, replace: bool) -> int:
     """Copy the ledger as it is now into a file (mode 0600), whole or not at all; the number of runs in it. Raises
     BadInput for a file that is there, unless it is to be replaced; the ledger's own files never are."""
     live = ledger.path(scope)
-    _check_not_live(live, target)
+    if storefile.is_of(live, target):
+        raise _is_live(target)
     store = Store(live)
     try:
         storefile.copy(live, target, in_use=True, replace=replace)
@@ -28,12 +29,18 @@ def backup(scope: Scope, target: Path, *, replace: bool) -> int:
         store.close()
 
 
+def check(scope: Scope, source: Path) -> None:
+    """Raise BadInput for a file that is no sound ledger, or the ledger itself."""
+    if storefile.is_of(ledger.path(scope), source):
+        raise _is_live(source)
+    storefile.check(source, newest=SCHEMA_VERSION, columns=_COLUMNS)
+
+
 def restore(scope: Scope, jobs: Jobs, source: Path) -> tuple[int, Path | None]:
     """Make a backup the ledger, and collect what the journal has had since; the number of runs, and where the ledger
     that was is kept. Raises BadInput, with nothing changed, for a file that is no sound ledger."""
+    check(scope, source)
     live = ledger.path(scope)
-    _check_not_live(live, source)
-    storefile.check(source, newest=SCHEMA_VERSION, columns=_COLUMNS)
     try:
         live.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         with tempfile.TemporaryDirectory(prefix=".restore.", dir=live.parent) as folder:
@@ -78,6 +85,5 @@ def _keep(live: Path) -> Path | None:
     return aside
 
 
-def _check_not_live(live: Path, file: Path) -> None:
-    if storefile.is_of(live, file):
-        raise BadInput(f"{file} is the ledger itself", hint="name another file")
+def _is_live(file: Path) -> BadInput:
+    return BadInput(f"{file} is the ledger itself", hint="name another file")

@@ -111,6 +111,8 @@ class Control(Runs):
                 follow.provide(self.manager, folder, self.jobs, job.after)
                 if enabled:
                     self._activate(folder, job)
+                elif job.has_timer:
+                    self.stamps.rest(job.timer)
         if verb and not once:
             more = {} if enabled else {"enabled": (None, False)}
             more |= {"transient": (None, True)} if transient else {}
@@ -225,7 +227,7 @@ class Control(Runs):
             if not found.pair.enabled:
                 follow.begin_anew(self.scope, job)
             self._activate(found.dir, job)
-        self.note("enable", found.id, {"enabled": (found.pair.enabled, True)})
+        self.note("enable", found.id, {} if found.pair.enabled else {"enabled": (False, True)})
         return self.next_elapse(found.timer) if job.has_timer else None
 
     def disable(self, found: Found) -> None:
@@ -236,7 +238,7 @@ class Control(Runs):
             self._stop(found.activators)
             self.stamps.rest(found.timer)
         self.cancel_retry(found)
-        self.note("disable", found.id, {"enabled": (found.pair.enabled, False)})
+        self.note("disable", found.id, {"enabled": (True, False)} if found.pair.enabled else {})
 
     def next_elapse(self, timer: str) -> int | None:
         return self.manager.next_elapses([timer])[0]
@@ -290,11 +292,11 @@ class Control(Runs):
             self.manager.reset_failed(found.service)
 
     def _activate(self, folder: UnitDir, job: Job) -> None:
-        self.stamps.wake(job.timer)
         self._enable(folder, job)
         self._start_activators(job)
 
     def _enable(self, folder: UnitDir, job: Job) -> None:
+        self.stamps.wake(job.timer)
         for name in job.activators:
             folder.enable(name)
 

@@ -38,7 +38,8 @@ class Delivery:
                 if not ready:
                     self.alerts.outbox.purge(now)
                     return sent
-                sent += sum(map(self._deliver, ready))
+                # Last those that have failed before: they may take their time to do so again.
+                sent += sum(map(self._deliver, sorted(ready, key=lambda each: each.state.tries)))
 
     def send(self, rule_url: str, title: str, body: str) -> None:
         """One message to one URL as a rule has it. Raises NotSent where another try may do, else BadInput."""
@@ -69,13 +70,15 @@ class Delivery:
         try:
             self.send(due.rule.to[due.target], title, body)
         except BadInput as error:
-            outbox.settle(due.alerts, "given-up", error=error.message)
-            outbox.set_target(name, due.target, replace(due.state, tries=tries, error=error.message))
+            with outbox.store.transaction():
+                outbox.settle(due.alerts, "given-up", error=error.message)
+                outbox.set_target(name, due.target, replace(due.state, tries=tries, error=error.message))
             return False
         except LshError as error:
             old = [each for each in due.alerts if now - each.created_usec > GIVE_UP_AFTER // _USEC]
-            outbox.settle(old, "given-up", error=error.message)
-            outbox.set_target(name, due.target, replace(begun, error=error.message))
+            with outbox.store.transaction():
+                outbox.settle(old, "given-up", error=error.message)
+                outbox.set_target(name, due.target, replace(begun, error=error.message))
             return False
         with outbox.store.transaction():
             outbox.settle(due.alerts, "sent")

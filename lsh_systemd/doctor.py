@@ -187,11 +187,18 @@ class Doctor:
                 check="alerts", level="error", message="there are rules, but the agent, which sends, is off",
                 fix=f"lshctl --{self.scope} agent enable",
             )  # fmt: skip
+        for rule in rules:
+            if problem := secrecy.problem(secrecy.named_by(rule), self.scope, self.manager):
+                secret, words = problem
+                yield Finding(
+                    check="alerts", level="error", message=f"the rule {rule.name} cannot send: {words}",
+                    fix=f"lshctl --{self.scope} secrets set {secret}",
+                )  # fmt: skip
         outbox = Outbox(Store(ledger.path(self.scope)))
-        given_up = outbox.given_up()
+        given_up, targets = outbox.given_up(), {rule.name: len(rule.to) for rule in rules}
         for (name, target), state in outbox.targets().items():
             lost = given_up.get((name, target), 0)
-            if state.tries:
+            if state.tries and target < targets.get(name, 0):
                 yield Finding(
                     check="alerts", level="error",
                     message=f"the rule {name} cannot send (tries: {state.tries}, given up: {lost}): {state.error}",
@@ -298,7 +305,7 @@ class Doctor:
                     check=name, level="warning", message="its unit files were edited by hand",
                     fix=f"lshctl --{self.scope} set {found.id} --force … takes that back; a drop-in keeps it",
                 )  # fmt: skip
-            if found.job and (problem := secrecy.problem(found.job, self.scope, self.manager)):
+            if found.job and (problem := secrecy.problem(secrecy.named(found.job), self.scope, self.manager)):
                 secret, words = problem
                 yield Finding(
                     check=name, level="error", message=words, fix=f"lshctl --{self.scope} secrets set {secret}"

@@ -353,7 +353,7 @@ class Figures:
 
 
 def merged(parts: Sequence[Totals]) -> Totals:
-    """What the runs of several jobs come to together; the longest silence, which is a job's own, is left out."""
+    """What the runs of several jobs come to together; the longest silence is that of one of them."""
 
     def extreme(name: str, which: Callable[[Iterable[int]], int]) -> int | None:
         known = [value for part in parts if (value := getattr(part, name)) is not None]
@@ -366,6 +366,7 @@ def merged(parts: Sequence[Totals]) -> Totals:
         **maxima,
         first_usec=extreme("first_usec", min),
         last_usec=extreme("last_usec", max),
+        silence_usec=extreme("silence_usec", max),
     )
 
 

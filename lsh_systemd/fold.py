@@ -75,17 +75,17 @@ class Fold:
 
     def _record(self, entry: Entry) -> None:
         unit, run_id, result = self._signed(entry), entry.get("LSH_INVOCATION_ID", ""), entry.get("LSH_RESULT", "")
-        if unit and result == "skipped":
+        complete = self._is_from_master(entry)
+        if unit and result == "skipped" and complete:
             self._skipped(unit, run_id, entry)
         if not unit or result not in _RESULTS:
             return
         before = self._latest(unit, run_id)
+        if not complete and (before is None or before.id != run_id):
+            return  # only of a start that systemd itself has told of
         run = before if before and before.id == run_id else self._begun(unit, run_id, entry)
         if run.result not in (None, "lost"):  # "lost" was but a conclusion
             return
-        complete = self._is_from_master(entry)
-        if not complete and run is not before:
-            return  # a start that systemd itself has told of, or none
         trigger, trigger_usec = self._trigger(entry, run)
         told = said.parse(entry.get("LSH_SAID", ""))
         run = run.but(

@@ -30,6 +30,8 @@ _PORT = re.compile(r"(?:(?P<host>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]):)?(
 # No blank, quote or backslash (libexec/ping puts it between quotes), no fragment, and at most one secret.
 _URL = r"[!$-\[\]-z|~]"
 _PING = re.compile(rf"(?=https?://|\{{secret:){_URL}*(\{{secret:[A-Za-z0-9_.-]{{1,100}}\}}{_URL}*)?")
+# libexec/ping refuses a URL that is anything else with its secret in it.
+_PINGED = re.compile(r"https?://[!$-\[\]-~]+")
 # The unit that tells has the name, the run's id and how it ended in its own.
 _LONGEST_PINGED = 197
 _ABSTRACT = re.compile(r"@[A-Za-z0-9_./:-]{1,100}")
@@ -60,6 +62,14 @@ def check(job: "Job") -> None:
     if job.ping is not None and not _PING.fullmatch(job.ping):
         raise BadInput(
             f"{visible(job.ping)} is no URL to ping", hint="--ping https://hc-ping.com/UUID, or '{secret:NAME}'"
+        )
+
+
+def check_pinged(url: str) -> None:
+    """Raise BadInput for what is no URL to ping once its secret is in it; the error does not repeat it."""
+    if not _PINGED.fullmatch(url):
+        raise BadInput(
+            "with its secret, the URL to ping is none", hint="http:// or https://, without blanks, quotes, \\ and #"
         )
 
 

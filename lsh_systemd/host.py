@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from lsh_systemd.errors import LshError
 from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope
 
@@ -18,7 +19,10 @@ def machine() -> str:
     """The machine's ID as we tell it: the same after each boot, and /etc/machine-id cannot be told from it."""
     from systemd import id128
 
-    return str(id128.get_machine_app_specific(_APPLICATION))
+    try:
+        return str(id128.get_machine_app_specific(_APPLICATION))
+    except OSError as error:
+        raise LshError(f"this machine has no ID: {error.strerror}", hint="systemd-machine-id-setup makes one") from None
 
 
 def owner(scope: Scope) -> str:

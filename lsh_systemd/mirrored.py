@@ -24,6 +24,8 @@ from lsh_systemd.run import Output, Run, rfc3339
 OUTPUT_BYTES = 64 * 1024
 _UNPACKED_AT_ONCE = 64 * 1024
 _UNFIT = re.compile("[\0\ud800-\udfff]")
+# What JSON may have it in: an escape, NaN, Infinity, 1e999.
+_PERHAPS_UNFIT = re.compile(r"\\u|[NIeE]|[0-9]{300}")
 _ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Row = dict[str, Any]
@@ -70,7 +72,8 @@ def run_of_row(row: Mapping[str, Any]) -> Run:
 
 def output_row(run_id: str, output: bytes, codec: str | None, *, host: str) -> Row:
     """``output``: as the ledger has it, in that ``codec``. Raises ValueError where it is damaged."""
-    return {"host": host, "run": run_id, "output": fit(_bounded(output, codec).decode("utf-8", "replace"))}
+    text = _bounded(output, codec).decode("utf-8", "replace")
+    return {"host": host, "run": run_id, "output": text.replace("\0", "\ufffd")}
 
 
 ALERT_COLUMNS = "id rule target event job run_id created_usec title body state done_usec error".split()
@@ -156,7 +159,9 @@ def _object(text: str) -> Row:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    found: Row = fit(value) if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        return {}
+    found: Row = fit(value) if _PERHAPS_UNFIT.search(text) else value
     return found
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from lsh_systemd import analyze
 from lsh_systemd.alertrule import Rule
-from lsh_systemd.errors import BadInput
+from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.manager import TIMER, UNIT, Manager
@@ -91,6 +91,8 @@ class Missed:
                     wake = self._look_at(found, found.job, max(grace), checked.get(found.id), store, now_usec)
                 except BadInput:  # a calendar that systemd does not take: doctor tells; the others are looked at
                     continue
+                except LshError:  # systemd does not answer now: no reason not to tell of what is known
+                    wake = now_usec + _SETTLE_USEC
                 wakes += [] if wake is None else [wake]
         return min(wakes, default=None)
 

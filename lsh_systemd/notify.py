@@ -4,8 +4,10 @@ import contextlib
 import http.client
 import json
 import logging
+import re
 import signal
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -92,7 +94,8 @@ def _bounded() -> Iterator[None]:
 
 def without(url: str, text: str) -> str:
     """A text that may be shown: one line, with nothing of the URL that could be a password."""
-    for part in sorted({url, *url.replace("@", "/").replace(":", "/").replace("?", "/").split("/")}, key=len)[::-1]:
+    parts = {url, *re.split(r"[/:@?&=,]", url)}
+    for part in sorted(parts | set(map(urllib.parse.unquote, parts)), key=len, reverse=True):
         if len(part) >= 6:
             text = text.replace(part, "…")
     return escape_controls(text, keep="")[:300]

@@ -80,9 +80,12 @@ class Outbox:
         return now_usec
 
     def turn_off(self) -> None:
+        """There are no rules any more: nothing is noted, and what still waited is given up."""
         if self.store.state(ON) is not None:
             with self.store.transaction():
                 self.store.set_state(ON, None)
+                for alerts in self.waiting().values():
+                    self.give_up(alerts)
                 for table in ("alert_news", "alert_open", "missed_checks"):
                     self._do(f"DELETE FROM {table}")
 
@@ -130,6 +133,13 @@ class Outbox:
                 *(rule, target, event, job, run_id, now_usec, title, body),
             )
 
+    def has(self, rule: str, event: str, run_id: str) -> bool:
+        """Whether the rule tells, or has told, of it."""
+        found = self._do(
+            "SELECT 1 FROM alerts WHERE rule = ? AND event = ? AND run_id = ? LIMIT 1", rule, event, run_id
+        )
+        return bool(found)
+
     def waiting(self) -> dict[tuple[str, int], list[Alert]]:
         """What is to be told, by rule and URL, the oldest first."""
         found: dict[tuple[str, int], list[Alert]] = {}
@@ -151,6 +161,10 @@ class Outbox:
         now = time.time_ns() // 1000
         for each in alerts:
             self._do("UPDATE alerts SET state = ?, done_usec = ?, error = ? WHERE id = ?", state, now, error, each.id)
+
+    def give_up(self, alerts: Iterable[Alert]) -> None:
+        """Nobody is there any more to tell it to."""
+        self.settle(alerts, "given-up", error="its rule is gone")
 
     def purge(self, now_usec: int) -> None:
         """Forget what was settled long ago, or is more than anybody will read."""
@@ -180,6 +194,10 @@ class Outbox:
             "VALUES (?, ?, ?, ?, ?, ?)",
             *(rule, target, state.sent_usec, state.tries, state.next_usec, state.error),
         )
+
+    def forget_target(self, rule: str, target: int) -> None:
+        """Another URL is in its place: what the old one has taken or refused says nothing of that."""
+        self._do("DELETE FROM alert_targets WHERE rule = ? AND target = ?", rule, target)
 
     def forget_rule(self, rule: str) -> None:
         """A new rule of the same name begins anew."""

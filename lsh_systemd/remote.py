@@ -124,6 +124,8 @@ class Remote:
             for column in order:
                 query = query.order(column.removeprefix("-"), desc=column.startswith("-"))
             rows = self._execute(query.range(start, start + count - 1), f"read {table}")
+            if not isinstance(rows, list):
+                raise RemoteAway(f"cannot read {table}: the answer is not Supabase's")
             yield from rows
             if len(rows) < count:
                 return

@@ -68,9 +68,13 @@ class Reporter:
         return self._jobs(sorted({*self._totals, *more}))
 
     def overall(self) -> dict[str, Any]:
-        """The report on all of them together: ``job`` is null, silence and metrics, which are a job's, are left out."""
+        """The report on all of them together: ``job`` is null, metrics, which are a job's, are left out. The longest
+        silence is that of the job in ``longest_silence_job``."""
         totals, earlier = (merged(list(each.values())) for each in (self._totals, self._earlier))
-        return self._report(None, totals, self._halves.get(None), _together(self._failures), earlier)
+        told = self._report(None, totals, self._halves.get(None), _together(self._failures), earlier)
+        silences = {job: each.silence_usec or 0 for job, each in self._totals.items()}
+        silent = max(silences, key=lambda job: silences[job], default=None)
+        return told | {"longest_silence_job": silent if totals.silence_usec else None}
 
     def streaks(self, jobs: Sequence[str]) -> dict[str, Streak]:
         """How those of the jobs that have runs are doing now, whatever the period."""
@@ -86,7 +90,8 @@ class Reporter:
         until = min(self.period.until_usec, self._now_usec)
         last = datetime.fromtimestamp((until - 1) // 1_000_000, ZoneInfo(zone)).date()
         first = datetime.combine(last - timedelta(days=days - 1), datetime.min.time(), ZoneInfo(zone))
-        return self._told(_bounds(round(first.timestamp()) * 1_000_000, until, "day", ZoneInfo(zone)), job)
+        since = max(0, round(first.timestamp()) * 1_000_000)  # a clock of 1970 has no 30 days behind it
+        return self._told(_bounds(since, until, "day", ZoneInfo(zone)), job)
 
     def buckets(self, by: str, zone: str) -> list[dict[str, Any]]:
         """What each "hour" or "day" of the period held (the newest 10,000), from its beginning or first run on."""
@@ -95,7 +100,7 @@ class Reporter:
         if since is None:
             first = [each.first_usec for each in self._totals.values()]
             since = min((usec for usec in first if usec is not None), default=until)
-        since = max(since, until - _BUCKETS * _HOUR_USEC * (1 if by == "hour" else 24))
+        since = max(0, since, until - _BUCKETS * _HOUR_USEC * (1 if by == "hour" else 24))
         return self._told(_bounds(since, until, by, ZoneInfo(zone)), self._only)
 
     def _told(self, bounds: Sequence[int], job: str | None) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How much of the ledger is kept: which runs may go, and their removal a few at a time."""
+"""How much of the ledger is kept: which runs and changes may go, and their removal a few at a time."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,28 +19,31 @@ _NO_LIMIT = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Runs that began before ``before_usec`` go, those of which the same job has ``keep`` newer ones, and the output of
-    those that began before ``output_before_usec`` (µs since 1970)."""
+    """Runs that began before ``before_usec`` go, those of which the same job has ``keep`` newer ones, the output of
+    those that began before ``output_before_usec``, and changes made before ``changes_before_usec`` (µs since 1970)."""
 
     before_usec: int
     keep: int
     output_before_usec: int
+    changes_before_usec: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """How many runs go, of how many others the output goes, and the bytes of output that were stored of both."""
+    """How many runs go, of how many others the output goes, the bytes of output that were stored of both, and how many
+    entries of the audit go."""
 
     runs: int
     outputs: int
     output_bytes: int
+    changes: int
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def limits(settings: Config, *, older_than: timedelta | None = None, keep: int | None = None) -> Limits:
-    """What the settings say, or in their place what was asked for."""
+    """What the settings say, or in their place what was asked for: of runs, not of who changed what."""
     now = time.time_ns() // 1000
 
     def before(days: int) -> int:
@@ -50,6 +53,7 @@ def limits(settings: Config, *, older_than: timedelta | None = None, keep: int |
         before_usec=before(settings.keep_days) if older_than is None else now - older_than // timedelta(microseconds=1),
         keep=(settings.keep_runs if keep is None else keep) or _NO_LIMIT,
         output_before_usec=before(settings.keep_output_days),
+        changes_before_usec=before(settings.keep_days),
     )
 
 
@@ -79,12 +83,15 @@ def prune(store: Store, jobs: Jobs, limits: Limits, *, job: str | None = None, d
     runs, outputs = removable(
         beyond, limits, jobs={each.id for each in found}, needed=_needed(store, jobs.scope, found)
     )
+    changes = store.changes_before(limits.changes_before_usec, job=job)
     if not dry_run:
+        with store.transaction():
+            store.drop_changes_before(limits.changes_before_usec, job=job)
         _in_batches(store, store.drop, runs)
         _in_batches(store, store.drop_output, outputs)
         store.shrink()
     size = sum(each.stored_bytes for each in (*runs, *outputs))
-    return Pruned(runs=len(runs), outputs=len(outputs), output_bytes=size)
+    return Pruned(runs=len(runs), outputs=len(outputs), output_bytes=size, changes=changes)
 
 
 def _needed(store: Store, scope: Scope, jobs: Iterable[Found]) -> dict[str, int]:

@@ -20,6 +20,8 @@ _FOLDER = Path(__file__).parent / "supabase_migrations"
 _FILE = re.compile(r"([0-9]{14})_([a-z0-9_]+)\.sql")
 # A password with an @ or a / in it is taken as it is meant.
 _URL = re.compile(r"(?P<before>postgres(?:ql)?://[^:@/?#\s]*)(?::(?P<password>.*)(?=@))?(?P<after>@?[^@\s]*)")
+# What needs no TLS: libpq's own default would let anybody on the way switch it off.
+_LOCAL = re.compile(r"postgres(ql)?://([^@]*@)?(localhost|127\.0\.0\.1|\[::1\])?(:[0-9]*)?([/?].*)?")
 # Of the session, not of a transaction: what a project sets for its roles would end a long migration.
 _SETTINGS = "SET client_min_messages = warning; SET statement_timeout = 0;"
 APPLIED, RECORDED = "applied", "recorded"
@@ -149,6 +151,8 @@ class Schema:
     def _environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         secret = {"PGPASSWORD": self._password} if self._password else {}
         kept = {name: value for name, value in environ.items() if name != URL_VARIABLE}
+        if not _LOCAL.fullmatch(self._url):
+            kept = {"PGSSLMODE": "require", **kept}
         return {"PGCONNECT_TIMEOUT": "10", **kept, **secret, "PGAPPNAME": "lshctl", "LC_ALL": "C.UTF-8"}
 
 

@@ -4,6 +4,8 @@ import os
 from enum import StrEnum
 from pathlib import Path
 
+from lsh_systemd.errors import BadInput
+
 
 class Scope(StrEnum):
     SYSTEM = "system"
@@ -42,7 +44,7 @@ def config_dir(scope: Scope) -> Path:
 def work_dir(scope: Scope) -> Path:
     """What our own units hand to each other (queue/, retry/). Not by XDG_STATE_HOME: the user manager's environment
     and a shell's may differ in it."""
-    return Path("/var/lib/lsh") if scope is Scope.SYSTEM else Path.home() / ".local/state/lsh"
+    return Path("/var/lib/lsh") if scope is Scope.SYSTEM else _own_home() / ".local/state/lsh"
 
 
 def secrets_dir(scope: Scope) -> Path:
@@ -78,4 +80,11 @@ def runtime_dir() -> Path:
 def _home(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
     # The base directory specification says to ignore a relative path.
-    return Path(value) if value.startswith("/") else Path.home() / default
+    return Path(value) if value.startswith("/") else _own_home() / default
+
+
+def _own_home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise BadInput("this user has no home folder", hint="set HOME") from None

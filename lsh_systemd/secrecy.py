@@ -1,9 +1,10 @@
-"""Which secrets there are, which jobs use them, and whether a job can have what it asks for."""
+"""Which secrets there are, which jobs and alert rules use them, and whether these can have what they ask for."""
 
 import re
+from collections.abc import Iterable
 
-from lsh_systemd import credentials
-from lsh_systemd.alertrule import secrets_in
+from lsh_systemd import alertfile, credentials, hooks
+from lsh_systemd.alertrule import Rule, secrets_in
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, Jobs
@@ -34,23 +35,30 @@ def plain_secrets(job: Job, scope: Scope, manager: Manager) -> frozenset[str]:
 
 def check(job: Job, scope: Scope, manager: Manager) -> None:
     """Raise BadInput where a secret of the job's is not there, or is not what a run could be given."""
-    if not _named(job):
+    if not named(job):
         return
     kept = vault(scope, manager)
     there = {each.name for each in kept.all()}
-    for name in _named(job):
+    for name in named(job):
         if name not in there:
             raise BadInput(f"there is no secret {name} in the {scope} scope", hint=f"lshctl secrets set {name}")
     values = {name: kept.value(name) for name in credentials.names(job)}
     for name in credentials.variables(job).values():
         check_variable(name, values[name])
+    for name in secrets_in(job.ping or ""):
+        _check_pinged(job, name, kept.value(name))
     if sum(len(name) + len(value) for name, value in values.items()) > credentials.MAX_BYTES:
         raise BadInput("the secrets of the job are too large", hint="systemd takes 1 MiB for all of them together")
 
 
-def _named(job: Job) -> list[str]:
+def named(job: Job) -> list[str]:
     """The secrets that the job, or the URL that it pings, asks for."""
     return [*credentials.names(job), *secrets_in(job.ping or "")]
+
+
+def named_by(rule: Rule) -> list[str]:
+    """The secrets in the rule's URLs."""
+    return [name for url in rule.to for name in secrets_in(url)]
 
 
 def check_variable(name: str, value: bytes) -> None:
@@ -63,12 +71,30 @@ def check_variable(name: str, value: bytes) -> None:
         )
 
 
+def _check_pinged(job: Job, name: str, value: bytes) -> None:
+    text = value.decode("utf-8", "replace").rstrip("\n")  # as the shell takes it
+    hooks.check_pinged((job.ping or "").replace(f"{{secret:{name}}}", text))
+
+
 def used_by(jobs: Jobs, name: str) -> list[Found]:
     """The jobs that use the secret; also one whose files no longer tell a job, but still name it."""
     mark = re.compile(rf"^LoadCredential(Encrypted)?={re.escape(name)}:", re.MULTILINE)
     return [
-        found for found in jobs.all() if (name in _named(found.job) if found.job else mark.search(found.pair.service))
+        found for found in jobs.all() if (name in named(found.job) if found.job else mark.search(found.pair.service))
     ]
+
+
+def check_unused(jobs: Jobs, name: str) -> None:
+    """Raise BadInput while a job or an alert rule uses the secret."""
+    if users := used_by(jobs, name):
+        raise BadInput(
+            f"the secret {name} is used by {', '.join(found.id for found in users)}",
+            hint=f"lshctl set {users[0].id} --unset secrets, or remove the job",
+        )
+    if rules := [rule.name for rule in alertfile.load(jobs.scope) if name in named_by(rule)]:
+        raise BadInput(
+            f"the secret {name} is used by the alert rule {', '.join(rules)}", hint=f"lshctl alerts remove {rules[0]}"
+        )
 
 
 def put(kept: Vault, jobs: Jobs, name: str, value: bytes) -> Stored:
@@ -78,7 +104,8 @@ def put(kept: Vault, jobs: Jobs, name: str, value: bytes) -> Stored:
 
 
 def check_fit(jobs: Jobs, name: str, value: bytes) -> None:
-    """Raise BadInput for a value that is empty, too large, or of no use to a job that has it as a variable."""
+    """Raise BadInput for a value that is empty, too large, or of no use to a job that has it as a variable or pings
+    it."""
     if not value:
         raise BadInput(f"the value of {name} is empty", hint="did the command before the | fail?")
     if len(name) + len(value) > credentials.MAX_BYTES:
@@ -86,25 +113,13 @@ def check_fit(jobs: Jobs, name: str, value: bytes) -> None:
     for found in used_by(jobs, name):
         if found.job and name in credentials.variables(found.job).values():
             check_variable(name, value)
+        if found.job and name in secrets_in(found.job.ping or ""):
+            _check_pinged(found.job, name, value)
 
 
-def take_away(kept: Vault, jobs: Jobs, name: str) -> None:
-    """Remove the secret. Raises BadInput while a job uses it."""
-    if users := used_by(jobs, name):
-        raise in_use(name, users)
-    kept.remove(name)
-
-
-def in_use(name: str, users: list[Found]) -> BadInput:
-    return BadInput(
-        f"the secret {name} is used by {', '.join(found.id for found in users)}",
-        hint=f"lshctl set {users[0].id} --unset secrets, or remove the job",
-    )
-
-
-def problem(job: Job, scope: Scope, manager: Manager) -> tuple[str, str] | None:
-    """The first secret that the job's runs cannot have, and why."""
-    for name in _named(job):
+def problem(names: Iterable[str], scope: Scope, manager: Manager) -> tuple[str, str] | None:
+    """The first of these secrets that cannot be had, and why."""
+    for name in names:
         try:
             vault(scope, manager).value(name)
         except LshError as error:

@@ -61,5 +61,7 @@ class Stamps:
             self.path(timer).unlink()
 
     def move(self, old: str, new: str) -> None:
-        with contextlib.suppress(OSError):
-            self.path(old).rename(self.path(new))
+        """What is known of a timer is known of it under its new name."""
+        for folder, prefix in ((self._dir, "stamp-"), (self._resting, "")):
+            with contextlib.suppress(OSError):
+                (folder / f"{prefix}{old}").rename(folder / f"{prefix}{new}")

@@ -24,6 +24,11 @@ class Going:
         return self.limit is not None and self.seconds >= self.limit.total_seconds()
 
     @property
+    def lasting(self) -> timedelta:
+        """How long it has gone on, in whole seconds."""
+        return timedelta(seconds=round(self.seconds))
+
+    @property
     def seconds_left(self) -> float | None:
         """Until it is stuck; None where it never is, or is already."""
         return None if self.limit is None or self.stuck else self.limit.total_seconds() - self.seconds

@@ -84,6 +84,7 @@ class Sync:
     def run(self) -> Tally:
         """Send all that there is. Raises what the server's answer was, or that there was none; how it went is noted."""
         began, tally = time.time_ns() // 1000, Tally()
+        self.unsent.hurry()
         before = self.unsent.progress()
         try:
             self._run(tally, before)
@@ -150,12 +151,21 @@ class Sync:
         with ThreadPoolExecutor(1) as network:
             under_way: tuple[_Batch, Future[dict[int, str]]] | None = None
             for batch in self._batches(kind, limit):
-                answer = under_way[1].result() if under_way else {}
+                answer = self._answer(*under_way) if under_way else {}
                 done, under_way = under_way, (batch, network.submit(self._send_batch, kind, batch))
                 if done:
                     self._settle(kind, done[0], answer, tally)
             if under_way:
-                self._settle(kind, under_way[0], under_way[1].result(), tally)
+                self._settle(kind, under_way[0], self._answer(*under_way), tally)
+
+    def _answer(self, batch: _Batch, coming: Future[dict[int, str]]) -> dict[int, str]:
+        try:
+            return coming.result()
+        except RemoteAway as error:
+            # It answers, and chokes perhaps on this one thing: the others are not to wait for that.
+            if len(batch.versions) == 1 and error.code is not None:
+                self.unsent.postpone(batch.versions[0])
+            raise
 
     def _settle(self, kind: str, batch: _Batch, refused: Mapping[int, str], tally: Tally) -> None:
         self.unsent.refuse(refused)
@@ -181,7 +191,7 @@ class Sync:
         """The runs in as many batches as their outputs want."""
         by_id = {row["id"]: version for version, row in rows}
         begun, outputs, size = 0, list[tuple[int, Row]](), 0
-        for run_id, output, codec in self.unsent.outputs(by_id):
+        for run_id, output, codec in self.unsent.outputs([*by_id]):
             version = by_id[run_id]
             try:
                 row = mirrored.output_row(run_id, output, codec, host=self._host)

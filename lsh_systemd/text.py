@@ -12,6 +12,8 @@ MAX_PATH_BYTES = 4095
 
 # Marks that reorder what a reader sees (Unicode TR 9): a name that uses them can pass for another one.
 _REORDERING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\u200e", "\u200f", "\u061c"}
+# What JSON leaves as it is, and escape_controls would not.
+_BARE_IN_JSON = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{''.join(_REORDERING)}]")
 _NO_USER = 2**32 - 1  # as a uid, "none"
 _USER = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,30}\$?|[0-9]{1,10}")
 # What systemd, or the unit, tells a service and its recorder (systemd.exec(5)): overlaid, records would lie.
@@ -94,6 +96,11 @@ def visible(value: str, *, longest: int = 200) -> str:
     if len(value) > longest:
         value = value[:longest] + "…"
     return "'" + escape_controls(value, keep="") + "'"
+
+
+def escape_in_json(text: str) -> str:
+    """The same JSON, of which nothing can move a cursor or turn a line around on a terminal either."""
+    return _BARE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def escape_controls(value: str, *, keep: str = "\n\t") -> str:

@@ -22,6 +22,8 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 900.0
 _GATHER_SECONDS = 10
 # How often a host says that it is there.
 HEARTBEAT_SECONDS = 300
+# So many outputs are read together, each up to so long.
+_OUTPUTS_AT_ONCE, _LONG_BYTES = 25, 65_536
 _LOG_KEPT = 1000
 _REASON_CHARACTERS = 500
 
@@ -60,6 +62,10 @@ class Unsent:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+
+    def hurry(self) -> None:
+        """From now on nothing that is written here waits for the disk: what a power cut takes is sent once more."""
+        self._do("PRAGMA synchronous = NORMAL")
 
     def turn_on(self, host: str, url: str) -> None:
         """Have what changes noted; for a project that is new to this ledger, all that there is.
@@ -122,18 +128,38 @@ class Unsent:
         )
         return [(version, each, None if gone else values) for version, each, gone, *values in rows]
 
-    def outputs(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes, str | None]]:
-        """Of the runs that have some: id, output as it is kept, and its codec; read one by one, as they may be long."""
-        for each in ids:
-            found = self._do(f"SELECT output, {CODEC} FROM runs WHERE id = ? AND length(output) > 0", each)
-            for output, codec in found:
-                yield each, output, codec
+    def outputs(self, ids: Sequence[str]) -> Iterator[tuple[str, bytes, str | None]]:
+        """Of the runs that have some: id, output as it is kept, and its codec; a few at a time, and long ones alone."""
+        for start in range(0, len(ids), _OUTPUTS_AT_ONCE):
+            part = ids[start : start + _OUTPUTS_AT_ONCE]
+            rows = self._do(
+                f"SELECT id, iif(length(output) <= {_LONG_BYTES}, output, NULL), {CODEC} FROM runs "
+                f"WHERE id IN ({', '.join('?' * len(part))}) AND length(output) > 0",
+                *part,
+            )
+            found = {each: (output, codec) for each, output, codec in rows}
+            for each in part:
+                if each in found:
+                    output, codec = found[each]
+                    yield each, self._output(each) if output is None else output, codec
+
+    def _output(self, run_id: str) -> bytes:
+        rows = self._do("SELECT output FROM runs WHERE id = ?", run_id)
+        return bytes(rows[0][0]) if rows else b""  # pruned since
 
     def settle(self, versions: Iterable[int]) -> None:
         """These are over there. What has changed meanwhile has another version, and waits on."""
         with self.store.transaction():
-            for each in versions:
-                self._do("DELETE FROM sync_outbox WHERE version = ?", each)
+            done = json.dumps([*versions])
+            self._do("DELETE FROM sync_outbox WHERE version IN (SELECT value FROM json_each(?))", done)
+
+    def postpone(self, version: int) -> None:
+        """Let all others go first."""
+        with self.store.transaction():
+            found = self._do("SELECT kind, id FROM sync_outbox WHERE version = ?", version)
+            self._do("DELETE FROM sync_outbox WHERE version = ?", version)
+            for kind, each in found:
+                self._do("INSERT INTO sync_outbox (kind, id) VALUES (?, ?)", kind, each)
 
     def refuse(self, reasons: Mapping[int, str]) -> None:
         """Set them aside, with the reason."""

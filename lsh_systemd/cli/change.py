@@ -164,7 +164,24 @@ def rename_command(app: App, name: str, new_name: str, dry_run: bool) -> None:
     renamed = app.control.rename(found, new_name)
     if renamed.id != found.id:
         store.rename(found.id, renamed.id)
+        _rename_in_rules(app, found.id, renamed.id)
     click.echo(f"{found.id} is now {renamed.id}.")
+
+
+def _rename_in_rules(app: App, old: str, new: str) -> None:
+    """Alert rules that name the job follow; those that a glob makes be about it cannot."""
+    from lsh_systemd import alertfile
+
+    job = app.jobs.get(new).job
+    try:
+        alertfile.rename(app.scope, old, new)
+        rules = alertfile.load(app.scope)
+    except LshError as error:  # the job has its new name; only who is told of it is in doubt
+        click.echo(f"lshctl: alert rules may still name {old}: {escape_controls(error.message, keep='')}", err=True)
+        return
+    for rule in rules:
+        if rule.covers(old, job) and not rule.covers(new, job):
+            click.echo(f"The alert rule {rule.name} ({', '.join(rule.jobs)}) is no longer about it.", err=True)
 
 
 @click.command("remove")

@@ -13,7 +13,7 @@ import click
 
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.scope import Scope
-from lsh_systemd.text import escape_controls
+from lsh_systemd.text import escape_controls, escape_in_json
 
 if TYPE_CHECKING:
     from lsh_systemd.audit import Actor
@@ -101,8 +101,12 @@ class OneLineErrors(click.Command):
             os._exit(1)  # not sys.exit: it would try to write the rest of the output again
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _usage_in_short():
-            return super().make_context(*args, **kwargs)
+        try:
+            with _usage_in_short():
+                return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -186,4 +190,4 @@ def complete_jobs(ctx: click.Context, incomplete: str) -> list[str]:
 
 
 def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    click.echo(escape_in_json(json.dumps(data, indent=2, ensure_ascii=False)))

@@ -14,7 +14,7 @@ import click
 
 from lsh_systemd import __version__
 from lsh_systemd.cli.sheet import lines, local
-from lsh_systemd.cli.table import duration, local_time, percent, size
+from lsh_systemd.cli.table import duration, local_time, number, percent, size
 from lsh_systemd.text import escape_controls
 
 if TYPE_CHECKING:
@@ -153,5 +153,6 @@ def _html(told: dict[str, Any], reporter: "Reporter", zone: str) -> str:
         highest=max((each["runs"] - each["skipped"] for each in told["buckets"]), default=0),
         longest=max((each["duration_mean"] or 0 for each in told["buckets"]), default=0),
         duration=duration,
+        number=number,
         local=local,
     )

@@ -34,7 +34,8 @@ def prune_command(
     """Remove old runs from the ledger.
 
     What is old is said by keep_days, keep_runs and keep_output_days in lsh.toml. The newest run of a job that there is
-    always stays, and so does one that still goes on. lsh-prune.timer does this daily where the agent is enabled.
+    always stays, and so does one that still goes on. What `lshctl audit` tells goes by keep_days alone.
+    lsh-prune.timer does this daily where the agent is enabled.
     """
     from lsh_systemd import config, ledger, retention
 
@@ -56,13 +57,16 @@ def prune_command(
     verb = "Would remove" if dry_run else "Removed"
     runs = "1 run" if pruned.runs == 1 else f"{pruned.runs} runs"
     click.echo(f"{verb} {runs}, and the output of {pruned.outputs} more: {size(pruned.output_bytes)} of output.")
+    if pruned.changes:
+        click.echo(f"{verb} {pruned.changes} of the audit's entries.")
 
 
 @click.command("backup")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the file.")
+@json_option
 @with_app
-def backup_command(app: App, file: Path, force: bool) -> None:
+def backup_command(app: App, file: Path, force: bool, as_json: bool) -> None:
     """Copy the ledger into a file.
 
     It may be in use meanwhile. The file (SQLite, for its owner alone) is there whole, or not at all.
@@ -71,13 +75,18 @@ def backup_command(app: App, file: Path, force: bool) -> None:
 
     app.collect()
     count = backups.backup(app.scope, file, replace=force)
+    if as_json:
+        print_json({"file": str(file.absolute()), "runs": count, "bytes": file.stat().st_size})
+        return
     click.echo(f"Backed up {count} runs to {escape_controls(str(file), keep='')}.")
 
 
 @click.command("restore")
 @click.argument("file", type=click.Path(path_type=Path))
+@dry_run_option
+@json_option
 @with_app
-def restore_command(app: App, file: Path) -> None:
+def restore_command(app: App, file: Path, dry_run: bool, as_json: bool) -> None:
     """Make a backup the ledger.
 
     Nothing has to be stopped. The ledger that was is kept beside it; what the journal has had since the backup is
@@ -85,5 +94,13 @@ def restore_command(app: App, file: Path) -> None:
     """
     from lsh_systemd import backups
 
+    if dry_run:
+        backups.check(app.scope, file)
+        click.echo(f"Would make {escape_controls(str(file), keep='')} the ledger.")
+        return
     count, aside = backups.restore(app.scope, app.jobs, file)
+    app.control.note("restore", "", {"ledger": (aside and str(aside), str(file.absolute()))})
+    if as_json:
+        print_json({"runs": count, "kept": str(aside) if aside else None})
+        return
     click.echo(f"The ledger has {count} runs." + (f" The one before is {aside}." if aside else ""))

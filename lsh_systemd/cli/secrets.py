@@ -1,11 +1,13 @@
 """lshctl secrets."""
 
 import sys
+from pathlib import Path
 
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.table import local_time, print_table
+from lsh_systemd.cli.team import diff_command, key_file_option, list_versions, pull_command, push_command
 from lsh_systemd.errors import BadInput, LshError
 
 _keep_newline = click.option("--keep-newline", is_flag=True, help="Keep the newline at the end of a single line.")
@@ -22,7 +24,20 @@ def secrets_command() -> None:
     \b
     pass show db | lshctl secrets set db-password
     lshctl add report --secret db-password:PGPASSWORD -- 'psql -f report.sql'
+
+    push, pull and diff are for environment files (.env) that a team shares through Supabase, which cannot read them:
+    they are encrypted here, with a key that all of the team have. It is looked for in --key-file, the credential
+    lsh-secrets-key of a run, the variable LSH_SECRETS_KEY, the file secrets.key beside lsh.toml (0600) and the secret
+    lsh-secrets-key; at a terminal it is then asked for, and may be a passphrase.
+
+    \b
+    lshctl secrets set lsh-secrets-key < team-key
+    lshctl secrets push --env prod
     """
+
+
+for _command in (push_command, pull_command, diff_command):
+    secrets_command.add_command(_command)
 
 
 @secrets_command.command("set")
@@ -55,17 +70,30 @@ def rotate_command(app: App, name: str, keep_newline: bool, dry_run: bool) -> No
 
 
 @secrets_command.command("list")
+@click.option("--env", metavar="NAME", help="The team's: versions of this environment, and its variables' names.")
+@key_file_option
 @json_option
 @with_app
-def list_command(app: App, as_json: bool) -> None:
-    """List the secrets: their names, when they got their values, and the jobs that use them."""
-    from lsh_systemd import credentials, secrecy
+def list_command(app: App, env: str | None, key_file: Path | None, as_json: bool) -> None:
+    """List the secrets: their names, when they got their values, and the jobs and alert rules that use them.
+
+    With --env, list the team's versions of an environment instead: when, by whom and from which host each was pushed;
+    and, where the team's key is at hand, the names of the newest one's variables.
+    """
+    if env is not None:
+        list_versions(app, env, key_file, as_json)
+        return
+    if key_file is not None:
+        raise BadInput("--key-file needs --env")
+    from lsh_systemd import alertfile, secrecy
     from lsh_systemd.run import rfc3339
 
-    used: dict[str, list[str]] = {}
-    for found in app.jobs.all():
-        for name in credentials.names(found.job) if found.job else ():
-            used.setdefault(name, []).append(found.id)
+    jobs = {found.id: secrecy.named(found.job) for found in app.jobs.all() if found.job}
+    rules = {rule.name: secrecy.named_by(rule) for rule in alertfile.load(app.scope)}
+
+    def users(secret: str, all_named: dict[str, list[str]]) -> list[str]:
+        return [user for user, named in all_named.items() if secret in named]
+
     stored = secrecy.vault(app.scope, app.manager).all()
     if as_json:
         print_json(
@@ -74,16 +102,18 @@ def list_command(app: App, as_json: bool) -> None:
                     "name": each.name,
                     "changed_at": rfc3339(each.changed_usec),
                     "encrypted": each.encrypted,
-                    "jobs": used.get(each.name, []),
+                    "jobs": users(each.name, jobs),
+                    "rules": users(each.name, rules),
                 }
                 for each in stored
             ]
         )
     elif stored:
-        rows = [
-            (each.name, local_time(each.changed_usec), ", ".join(used.get(each.name, [])) or "-") for each in stored
-        ]
-        print_table(("SECRET", "CHANGED", "JOBS"), rows)
+        rows = []
+        for each in stored:
+            using = [*users(each.name, jobs), *(f"alert rule {rule}" for rule in users(each.name, rules))]
+            rows.append((each.name, local_time(each.changed_usec), ", ".join(using) or "-"))
+        print_table(("SECRET", "CHANGED", "USED BY"), rows)
     else:
         click.echo(f"There are no secrets in the {app.scope} scope. lshctl secrets set NAME stores one.")
 
@@ -93,16 +123,15 @@ def list_command(app: App, as_json: bool) -> None:
 @dry_run_option
 @with_app
 def remove_command(app: App, name: str, dry_run: bool) -> None:
-    """Remove a secret that no job uses."""
+    """Remove a secret that no job and no alert rule uses."""
     from lsh_systemd import secrecy
 
     _check_there(app, name)
-    if users := secrecy.used_by(app.jobs, name):
-        raise secrecy.in_use(name, users)
+    secrecy.check_unused(app.jobs, name)
     if dry_run:
         click.echo(f"Would remove {name}.")
         return
-    secrecy.take_away(secrecy.vault(app.scope, app.manager), app.jobs, name)
+    secrecy.vault(app.scope, app.manager).remove(name)
     app.control.note("secrets remove", "", {"secret": (name, None)})
     click.echo(f"Removed {name}.")
 

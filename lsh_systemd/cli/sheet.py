@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from lsh_systemd.cli.table import duration, percent, size
+from lsh_systemd.cli.table import duration, number, percent, size
 
 _MESSAGES = 5
 
@@ -15,7 +15,8 @@ def lines(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     runs = [f"{report['runs']}"]
     runs += [f"{report['skipped']} skipped"] if report["skipped"] else []
     runs += [f"{report['retries']} retries"] if report["retries"] else []
-    runs += [f"{report['runs_per_hour']:.3g} an hour"] if report["runs_per_hour"] else []
+    hourly = report["runs_per_hour"]
+    runs += [f"{f'{hourly:.0f}' if hourly >= 100 else f'{hourly:.3g}'} an hour"] if hourly else []
     yield "runs", ", ".join(runs)
     if report["last_run"]:
         yield "from, to", f"{local(report['first_run'])}, {local(report['last_run'])}"
@@ -30,12 +31,14 @@ def lines(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if report["wait_mean"] is not None:
         yield "wait to begin", f"mean {duration(report['wait_mean'])}, longest {duration(report['wait_max'])}"
     if report["longest_silence"] is not None:
-        yield "longest silence", duration(report["longest_silence"])
+        whose = report.get("longest_silence_job")
+        yield "longest silence", duration(report["longest_silence"]) + (f" ({whose})" if whose else "")
     yield from _changes(report)
     for name, metric in report["metrics"].items():
         ratio = metric["trend"]["mean_ratio"]
         trend = "" if ratio is None else f", trend ×{ratio:.3g}"
-        yield "metric", f"{name}: sum {metric['sum']:g}, mean {metric['mean']:g}, p95 {metric['p95']:g}{trend}"
+        sums = ", ".join(f"{key} {number(metric[key])}" for key in ("sum", "mean", "p95"))
+        yield "metric", f"{name}: {sums}{trend}"
     if report["failures_by_result"]:
         yield "failures", ", ".join(f"{count} {result}" for result, count in report["failures_by_result"].items())
     for each in report["failures"][:_MESSAGES]:

@@ -94,9 +94,9 @@ def now_command(app: App, dry_run: bool, as_json: bool) -> None:
     """Send all that waits, now, whatever the next try's time."""
     from lsh_systemd import connect, sync
 
-    connect.target(app.scope)
     app.collect()
     if dry_run:
+        connect.target(app.scope)
         click.echo(f"Would send: {_counts(_unsent(app).waiting())}.")
         return
     with sync.session(app.scope, app.manager) as session:

@@ -107,6 +107,12 @@ def bar(progress: str | None) -> str:
     return f"[{'█' * full}{'·' * (_BAR_CELLS - full)}] {progress} ({int(part * 100)}%)"
 
 
+def number(value: float) -> str:
+    """As a person writes it: 1234567, 0.25, 1.23e+20; six digits where it is no whole number."""
+    is_plain = value % 1 == 0 or abs(value) >= 1e6
+    return f"{value:.0f}" if is_plain and abs(value) < 1e15 else f"{value:.6g}"
+
+
 def percent(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:.1%}"
 

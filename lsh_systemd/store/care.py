@@ -58,6 +58,15 @@ class Care(Runs):
         """Remove these runs' output, within a transaction."""
         self._db.executemany(f"UPDATE runs SET output = x'', {CODEC} = NULL WHERE id = ?", ((each,) for each in ids))
 
+    def changes_before(self, usec: int, *, job: str | None) -> int:
+        """How many changes (of a job) are older."""
+        found = "SELECT count(*) FROM audit WHERE at_usec < ? AND job = coalesce(?, job)"
+        return int(self.query(found, (usec, job))[0][0])
+
+    def drop_changes_before(self, usec: int, *, job: str | None) -> None:
+        """Remove these, within a transaction."""
+        self._db.execute("DELETE FROM audit WHERE at_usec < ? AND job = coalesce(?, job)", (usec, job))
+
     def shrink(self) -> None:
         """Give what removed rows have left free back to the file system, a bit at a time."""
         try:

@@ -142,6 +142,8 @@ class Database:
         text = f"cannot {verb} the store {self.path}: {error}"
         if _is_damage(error):
             return self._damaged(text)
+        if isinstance(error, PermissionError):
+            return StoreUnavailable(text, hint="sudo lshctl …, or lshctl --user … for jobs of your own")
         return StoreUnavailable(text, hint="nothing is lost while the journal has it; lshctl doctor")
 
     def _damaged(self, text: str) -> StoreDamaged:

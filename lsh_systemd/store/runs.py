@@ -88,7 +88,7 @@ class Runs(Database):
         """Let the history of a job go on under its new id."""
         with self.transaction():
             self._db.execute("UPDATE runs SET job = ? WHERE job = ?", (new, old))
-            for table in ("alert_open", "missed_checks"):
+            for table in ("alert_open", "alerts", "missed_checks"):
                 self._db.execute(f"UPDATE OR REPLACE {table} SET job = ? WHERE job = ?", (new, old))
             self._db.execute("UPDATE OR REPLACE alert_mutes SET name = ? WHERE kind = 'job' AND name = ?", (new, old))
 

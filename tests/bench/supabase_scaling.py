@@ -9,6 +9,7 @@ day. Nothing passes or fails. It takes about 600 bytes of disk a row in the temp
 """
 
 import argparse
+import re
 import signal
 import time
 import uuid
@@ -165,10 +166,8 @@ class Bench:
                 told = self.stack.sql(f"{role}\n{query} \\g /dev/null\nEXPLAIN (ANALYZE, TIMING OFF, BUFFERS) {query}")
                 took = next(line for line in told.splitlines() if "Execution Time" in line).split()[2]
                 pages = next(line for line in told.splitlines() if "Buffers:" in line).split("Buffers: shared ")[1]
-                used = {
-                    word for line in told.splitlines() for word in line.split() if word.startswith(("runs_", "jobs_"))
-                }
-                say(who, name, f"{float(took):,.1f}", pages, ", ".join(f"`{each}`" for each in sorted(used)) or "-")
+                used = sorted(set(re.findall(r"\b(?:runs|jobs)_[a-z]\w+", told)))
+                say(who, name, f"{float(took):,.1f}", pages, ", ".join(f"`{each}`" for each in used))
 
     def retention(self) -> None:
         """A tenth of a day's runs removed as pg_cron would."""

@@ -15,7 +15,7 @@ import httpx
 from lsh_systemd import mirrored
 from lsh_systemd.run import Run
 from lsh_systemd.unsent import Unsent
-from tests.supabase.project import NOW, Host, project
+from tests.supabase.project import NOW, Host, migrated
 from tests.supabase.stack import Stack
 
 RUNS = int(os.environ.get("LSH_BENCH_ROWS", "20000"))
@@ -52,7 +52,7 @@ def _raw(stack: Stack, tables: dict[str, list[mirrored.Row]]) -> float:
 
 def test_rows_a_second(tmp_path: Path) -> None:
     draw = random.Random(1)
-    with project() as stack:
+    with migrated() as stack:
         host = Host(stack, tmp_path / "lsh.db")
         host.patience_seconds = 60
         host.put(*(_run(draw, number) for number in range(RUNS)))
@@ -83,5 +83,5 @@ def _rows(unsent: Unsent, host: Host) -> dict[str, list[mirrored.Row]]:
     host.turn_on()
     pages = unsent.page("runs", 0, RUNS)
     runs = [mirrored.run_row(values, host=host.id, scope="system") for _, _, values in pages if values is not None]
-    found = unsent.outputs(row["id"] for row in runs)
+    found = unsent.outputs([row["id"] for row in runs])
     return {"runs": runs, "run_output": [mirrored.output_row(*each, host=host.id) for each in found]}

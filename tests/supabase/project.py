@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsh_systemd import schema
 from lsh_systemd.remote import Remote, Target
 from lsh_systemd.run import Run
+from lsh_systemd.schema import Schema, bundled
 from lsh_systemd.store import Store
 from lsh_systemd.sync import Sync
 from lsh_systemd.unsent import Unsent
@@ -22,10 +22,9 @@ NOW = 1_795_329_711_000_000
 
 
 @contextmanager
-def project() -> Iterator[Stack]:
+def migrated() -> Iterator[Stack]:
     with Stack() as stack:
-        for each in schema.bundled():
-            stack.sql(each.sql)
+        list(Schema(stack.db_url).migrate(bundled()))
         stack.stop("postgrest")  # it reads the schema anew when it feels like it
         stack.start("postgrest")
         yield stack

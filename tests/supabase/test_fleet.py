@@ -19,7 +19,7 @@ from lsh_systemd.mirrored import job_row
 from lsh_systemd.remote import Remote, Target
 from lsh_systemd.report import Reporter
 from lsh_systemd.run import Run
-from tests.supabase.project import NOW, Host, project
+from tests.supabase.project import NOW, Host, migrated
 from tests.supabase.stack import Stack
 
 _DAY = 86_400_000_000
@@ -29,7 +29,7 @@ _RESULTS = ["success"] * 6 + ["exit-code", "timeout", "skipped", "missed", "lost
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with project() as stack:
+    with migrated() as stack:
         yield stack
 
 

@@ -193,6 +193,13 @@ def test_what_is_no_database(url: str) -> None:
     assert (refused.returncode, "secret" in refused.stderr, len(refused.stderr.splitlines())) == (2, False, 2)
 
 
+def test_over_a_network_there_is_tls_or_nothing(project: Stack, new_database: NewDatabase) -> None:
+    url = new_database().replace("@127.0.0.1:", "@127.1:")  # the same, by a name that does not say so
+    refused = _lshctl("migrate", SUPABASE_DB_URL=url)
+    assert (refused.returncode, "does not support SSL, but SSL was required" in refused.stderr) == (1, True)
+    assert _lshctl("migrate", SUPABASE_DB_URL=f"{url}?sslmode=disable").returncode == 0
+
+
 # --- supabase test
 
 

@@ -21,7 +21,8 @@ from lsh_systemd.outbox import Outbox
 from lsh_systemd.remote import Remote, RemoteAway, RemoteForbidden, RemoteOutdated, Target
 from lsh_systemd.run import Run
 from lsh_systemd.store import Store
-from tests.supabase.project import NOW, Host, project
+from lsh_systemd.unsent import Progress
+from tests.supabase.project import NOW, Host, migrated
 from tests.supabase.stack import Stack
 from tests.supabase.troubled import Troubled
 
@@ -29,7 +30,7 @@ from tests.supabase.troubled import Troubled
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A project of our own: it is broken, too."""
-    with project() as stack:
+    with migrated() as stack:
         yield stack
 
 
@@ -207,6 +208,22 @@ def test_poison_is_set_aside_and_all_others_go(host: Host, stack: Stack) -> None
     host.put(replace(wrong, exit_status=3))
     assert host.sync() == {"runs": 1}
     assert [each.id for each in host.unsent.refused()] == [nameless.id]
+
+
+def test_what_the_server_chokes_on_holds_up_nothing_else(host: Host, line: Troubled) -> None:
+    """It answers with an error of its own each time: nobody can tell that from one that will pass."""
+    bad = host.run(message="choke")
+    host.fill(5)
+    line.chokes_on = b"choke"
+    host.unsent.set_progress(Progress(tries=9))  # by then batches are of one row
+    for _ in range(2):
+        with pytest.raises(RemoteAway):
+            host.sync()
+    assert host.there() == "5"
+    line.chokes_on = None
+    host.sync()
+    host.check_all_there()
+    assert host.there("count(*)", f"(SELECT * FROM runs WHERE id = '{bad.id}') AS runs") == "1"
 
 
 def test_requests_and_memory_stay_small(host: Host, line: Troubled) -> None:

@@ -16,13 +16,13 @@ _HOP = ("connection", "transfer-encoding", "keep-alive")
 
 
 class Troubled:
-    """``url`` passes on to another; ``troubles`` are what befalls the next requests to tables, ``requests`` those that
-    came (method and path), ``largest`` the bytes of the largest."""
+    """``url`` passes on to another; ``troubles`` are what befalls the next requests to tables, ``chokes_on`` what no
+    request may hold, ``largest`` the bytes of the largest that came."""
 
     def __init__(self, url: str) -> None:
         self.troubles: list[str] = []
         self.always: str | None = None
-        self.requests: list[str] = []
+        self.chokes_on: bytes | None = None
         self.largest = 0
         split = urlsplit(url)
         line = self
@@ -33,8 +33,7 @@ class Troubled:
             def _handle(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 line.largest = max(line.largest, len(body))
-                line.requests.append(f"{self.command} {urlsplit(self.path).path}")
-                trouble = line._next(self.path)
+                trouble = "500" if line.chokes_on and line.chokes_on in body else line._next(self.path)
                 if trouble.startswith(("4", "5")):
                     status, _, after = trouble.partition(":")
                     self._answer(int(status), {"Retry-After": after} if after else {}, b"")

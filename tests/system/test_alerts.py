@@ -51,7 +51,8 @@ def test_a_failure_is_told_once_with_what_helps(agent: Lsh, http: Http) -> None:
 def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -> None:
     """The timer is stopped behind lshctl's back; with the agent off, it is told of when the agent is back."""
     lsh = agent
-    watched, resting = (lsh.add("--calendar", "*:*:0/2", "--", "true") for _ in range(2))
+    often = ("--calendar", "*:*:0/2", "--", "true")
+    watched, resting, renamed, remade = (lsh.add(*often) for _ in range(4))
     lsh(
         "alerts",
         "add",
@@ -64,7 +65,12 @@ def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -
         f"json://127.0.0.1:{http.port}",
         *PROMPT,
     )
-    lsh("disable", resting)
+    lsh.ended(remade, 2)  # all of them have been looked at
+    for job in (resting, renamed):
+        lsh("disable", job)
+    lsh("rename", renamed, new := lsh.new_name())
+    lsh("remove", remade)
+    lsh.add("--disabled", *often, name=remade)
     lsh.ended(watched, 2)
     assert http.requests == []
     lsh.systemctl("stop", "lsh-agent.service", f"lsh-{watched}.timer")
@@ -84,8 +90,9 @@ def test_a_missed_run_is_told_and_a_resting_one_is_not(agent: Lsh, http: Http) -
     (missed,) = [run for run in lsh.runs(watched) if run["result"] == "missed"]
     assert missed["metrics"]["missed"] >= 2
     assert missed["reason"].startswith(f"{missed['metrics']['missed']} runs, from ")
-    assert resting not in str(http.told())
-    assert "missed" not in {run["result"] for run in lsh.runs(resting)}
+    for job in (resting, new, remade):
+        assert job not in str(http.told())
+        assert "missed" not in {run["result"] for run in lsh.runs(job)}
 
 
 @as_root
@@ -118,6 +125,36 @@ def test_retries_are_waited_for_and_a_storm_is_one_message(agent: Lsh, http: Htt
     shown = [lsh("alerts", *argv).stdout for argv in (("list",), ("list", "--json"), ("history", "--json"))]
     assert "s3cret" not in "".join(shown) and "json://…" in shown[0]
     assert "127.0.0.1" not in "".join(shown)
+
+
+@as_bob
+def test_a_stuck_run_and_its_numbers_are_told_and_rules_follow_a_rename(agent: Lsh, http: Http) -> None:
+    lsh = agent
+    job = lsh.add("--stuck-after", "1s", "--", "lshctl metric items=3 errors=0; sleep 4")
+    other = lsh.add("--", "lshctl metric items=3")
+    url = f"json://127.0.0.1:{http.port}"
+    lsh("alerts", "add", "ops", "--to", f"{url}/ops", *PROMPT)
+    numbers = ("--metric", "items<100", "--metric", "errors>0", "--on", "none", "--job", job.upper())
+    assert lsh("alerts", "add", "numbers", "--to", f"{url}/numbers", *numbers, *PROMPT).stderr == ""
+    lsh.run(other)
+    lsh.run(job)
+    eventually(lambda: http.requests[2:])
+    time.sleep(1)
+    titles = {path: [] for path in ("/ops", "/numbers")}  # type: dict[str, list[str]]
+    for request, (title, _) in zip(http.requests, http.told(), strict=True):
+        titles[request.path].append(title.partition("] ")[2])
+    ops = [f"{job} is stuck: it has run for 1s", f"{job} has recovered"]
+    assert titles == {"/ops": ops, "/numbers": [f"{job} tells of a number: items is 3, below 100"]}
+    table = lsh("alerts", "list").stdout
+    assert "items<100, errors>0" in table and "failure, missed, stuck, recovery" in table
+
+    lsh("alerts", "add", "glob", "--job", f"{job[:-1]}*", "--to", url)
+    new = lsh.new_name()
+    assert "The alert rule glob" in lsh("rename", job, f"new {new}").stderr
+    jobs = {rule["name"]: rule.get("jobs") for rule in lsh.json_of("alerts", "list")}
+    assert jobs == {"ops": None, "numbers": [f"new-{new}"], "glob": [f"{job[:-1]}*"]}
+    nobody = lsh("alerts", "add", "ops", "--replace", "--tag", "nobody", "--to", url)
+    assert "no job that it is about" in nobody.stderr
 
 
 @as_bob
@@ -188,6 +225,10 @@ def test_rules_that_are_refused(lsh: Lsh) -> None:
         (("add", "ops", "--to", url, "--on", "disaster"), "no event"),
         (("add", "ops", "--to", url, "--success-rate-below", "many"), "no percentage"),
         (("add", "a b", "--to", url), "name of a rule"),
+        (("add", "ops", "--to", url, "--on", "recovery"), "recovery"),
+        (("add", "ops", "--to", url, "--on", "none"), "nothing to tell of"),
+        (("add", "ops", "--to", url, "--metric", "items"), "no bound"),
+        (("remove", "slack"), "no rule"),
         (("add", "ops"), "nowhere to send"),
         (("remove", "nowhere"), "no rule"),
         (("test", "nowhere"), "no rule"),
@@ -206,4 +247,13 @@ def test_rules_that_are_refused(lsh: Lsh) -> None:
     assert lsh.machine.run("stat", "--format=%a", file).stdout == "600\n"
     (rule,) = lsh.json_of("alerts", "list")
     assert (rule["quiet"], rule["targets"][0]["url"]) == ("22:00-07:00", "mailto://…")
+
+    # A secret that a rule uses stays; where it is gone all the same, doctor tells.
+    lsh("secrets", "set", "hook", input="s3cret")
+    lsh("alerts", "add", "ops", "--to", "json://127.0.0.1:9/{secret:hook}", "--replace")
+    assert [each["rules"] for each in lsh.json_of("secrets", "list")] == [["ops"]]
+    assert "alert rule ops" in lsh.told_off("secrets", "remove", "hook")
+    lsh.machine.run("rm", "-r", "/var/lib/lsh/secrets")
+    told = [each for each in lsh("doctor", "--json", check=False).json() if each["check"] == "alerts"]
+    assert [each["fix"] for each in told if "no secret hook" in each["message"]] == ["lshctl --system secrets set hook"]
     lsh("alerts", "remove", "ops")

@@ -73,6 +73,10 @@ def test_what_is_no_job_s_is_told_too(lsh: Lsh, person: str) -> None:
     imported = lsh.new_path()
     lsh.machine.write(imported, "# job: audited import\n0 1 * * * true\n")
     lsh.machine.run("lshctl", f"--{lsh.scope}", "import", "crontab", imported, user=lsh.user)
+    rule = ("--to", "json://127.0.0.1:9/s3cret")
+    for argv in (("add", "ops", *rule), ("mute", "--job", "audited-import"), ("unmute", "--job", "audited-import")):
+        lsh("alerts", *argv)
+    lsh("alerts", "remove", "ops")
     told = changes(lsh)[before:]
     assert [(each["verb"], each["job"]) for each in told] == [
         ("secrets set", None),
@@ -81,7 +85,12 @@ def test_what_is_no_job_s_is_told_too(lsh: Lsh, person: str) -> None:
         ("limits set", None),
         ("limits set", None),
         ("import", "audited-import"),
+        ("alerts add", None),
+        ("alerts mute", "audited-import"),
+        ("alerts unmute", "audited-import"),
+        ("alerts remove", None),
     ]
+    assert "s3cret" not in str(told)
     assert [each["difference"] for each in told[:5]] == [
         {"secret": [None, "audited"]},
         {"secret": ["audited", "audited"]},

@@ -52,6 +52,10 @@ def test_the_url_may_be_a_secret_and_a_skipped_run_is_not_told(lsh: Lsh, http: H
     assert [each.path for each in http.requests] == [f"/hidden?rid={uuid.UUID(run['id'])}"]
     assert "hidden" not in lsh.systemctl("cat", f"lsh-{job}.service").stdout
     assert "is used by" in lsh.told_off("secrets", "remove", "hc")
+    assert [each["jobs"] for each in lsh.json_of("secrets", "list")] == [[job]]
+    for wrong in ("hush hush", 'http://hush/"', "ftp://hush"):
+        said = lsh.told_off("secrets", "rotate", "hc", input=wrong)
+        assert "URL to ping" in said and "hush" not in said
 
 
 @pytest.mark.parametrize("scope", ["system"], indirect=True)

@@ -102,10 +102,10 @@ def test_list_tells_names_dates_and_jobs_alone(lsh: Lsh, folder: str) -> None:
         (used, [job], encrypts(lsh)),
         (idle, [], encrypts(lsh)),
     ]
-    assert all(set(each) == {"name", "changed_at", "encrypted", "jobs"} for each in told)
+    assert all(set(each) == {"name", "changed_at", "encrypted", "jobs", "rules"} for each in told)
     assert all(each["changed_at"].endswith("Z") for each in told)
     table = lsh("secrets", "list").stdout.splitlines()
-    assert table[0].split() == ["SECRET", "CHANGED", "JOBS"]
+    assert table[0].split() == ["SECRET", "CHANGED", "USED", "BY"]
     assert [line.split()[0] for line in table[1:]] == [used, idle]
     assert "value" not in json.dumps(told) + "".join(table)
 

@@ -196,7 +196,7 @@ def test_pruning(own: Lsh) -> None:
         own.run(job)
     runs = own.runs(job)
     own("start", own.add("--", "sleep 1000", name="long"))
-    assert own.json("prune") == {"runs": 0, "outputs": 0, "output_bytes": 0}
+    assert own.json("prune") == {"runs": 0, "outputs": 0, "output_bytes": 0, "changes": 0}
     assert own.json("prune", "--keep", "4", "--job", job, "--dry-run")["runs"] == 1
     assert own.runs(job) == runs
     assert "Removed 1 run" in own("prune", "--keep", "4", "--job", job).stdout
@@ -231,6 +231,8 @@ def test_backup_and_restore(own: Lsh, new_machine: NewMachine, suite: str) -> No
     own.run(job)
     own.run(job)
     assert own("backup", file).stdout == f"Backed up 2 runs to {file}.\n"
+    size = int(machine.run("stat", "--format=%s", file).stdout)
+    assert own.json("backup", "--force", file) == {"file": file, "runs": 2, "bytes": size}
     assert machine.run("stat", "--format=%a %U", file).stdout == f"600 {own.user}\n"
     before = machine.run("sha256sum", file).stdout
     assert "--force" in own.refused("backup", file)
@@ -241,6 +243,8 @@ def test_backup_and_restore(own: Lsh, new_machine: NewMachine, suite: str) -> No
     runs = own.runs(job)
     for wrong in ("/etc/passwd", "/no/such/file", "/etc", STORES[own.scope]):
         own.refused("restore", wrong)
+        own.refused("restore", "--dry-run", wrong)
+    assert own("restore", "--dry-run", file).stdout == f"Would make {file} the ledger.\n"
     assert own.runs(job) == runs
     restored = own("restore", file)  # the journal has the third
     assert "has 3 runs" in restored.stdout
@@ -248,7 +252,8 @@ def test_backup_and_restore(own: Lsh, new_machine: NewMachine, suite: str) -> No
     assert own.runs(job) == runs
 
     forget_journal(machine)  # and with it the entry that the backup's cursor names
-    own("restore", file)
+    told = own.json("restore", file)
+    assert told["runs"] == 2 and ".before-restore-" in told["kept"]
     assert own.runs(job) == runs[:2]
     own.run(job)  # the agent has gone on in the store that it had open
     assert ids(own.runs(job))[:2] == ids(runs[:2]) and len(own.runs(job)) == 3

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.supabase.project import project
+from tests.supabase.project import migrated
 from tests.supabase.stack import Stack
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, eventually
@@ -20,7 +20,7 @@ _CONFIG = {"system": "/etc/lsh", "user": "/home/bob/.config/lsh"}
 @pytest.fixture(scope="session")
 def supabase() -> Iterator[Stack]:
     """The machines share this host's network: they reach its loopback."""
-    with project() as stack:
+    with migrated() as stack:
         yield stack
 
 

@@ -1,9 +1,13 @@
-"""Which of a schedule's times no run answers for."""
+"""Which of a schedule's times no run answers for; what is remembered of a timer."""
+
+from pathlib import Path
 
 import pytest
 
 from lsh_systemd.catchup import missed
 from lsh_systemd.run import Run
+from lsh_systemd.scope import Scope
+from lsh_systemd.stamps import Stamps
 
 TIMES = [100, 200, 300, 400]
 
@@ -37,3 +41,17 @@ def run(started: int, ended: int | None = None, *, due: int | None = None) -> Ru
 )
 def test_missed(runs: list[Run], left: list[int]) -> None:
     assert missed(TIMES, runs) == left
+
+
+def test_a_renamed_timer_keeps_its_stamp_and_its_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what `lshctl disable` lets rest would be missing its runs."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    stamps = Stamps(Scope.USER)
+    stamps.make("lsh-a.timer", 7)
+    stamps.rest("lsh-a.timer")
+    stamps.move("lsh-a.timer", "lsh-b.timer")
+    assert (stamps.read("lsh-a.timer"), stamps.rests("lsh-a.timer")) == (None, False)
+    assert (stamps.read("lsh-b.timer"), stamps.rests("lsh-b.timer")) == (7, True)
+    stamps.move("lsh-none.timer", "lsh-c.timer")
+    assert (stamps.read("lsh-c.timer"), stamps.rests("lsh-c.timer")) == (None, False)

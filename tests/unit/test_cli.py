@@ -1,5 +1,6 @@
 """What the command line promises without a systemd: help, imports, wrong words."""
 
+import os
 import subprocess
 import sys
 
@@ -22,7 +23,9 @@ def imported_by(*arguments: str) -> set[str]:
     return set(output.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["add", "--help"], ["list", "--help"], ["runs", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["add", "--help"], ["list", "--help"], ["runs", "--help"], ["secrets", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert imported_by(*arguments).isdisjoint(HEAVY)
 
@@ -37,6 +40,14 @@ def test_the_summary_of_each_command_is_its_docstring_s_first_sentence(name: str
     assert command is not None and command.help is not None
     first = command.help.split("\n")[0]
     assert first.startswith(cli._SUMMARIES[name].rstrip("."))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that the machine does not know")
+def test_a_user_without_a_home_is_told() -> None:
+    code = "import os\nfrom lsh_systemd.cli import main\nos.setuid(54321)\nmain(['--user', 'limits'])"
+    environ = {name: value for name, value in os.environ.items() if name != "HOME" and not name.startswith("XDG_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environ)
+    assert (done.returncode, done.stderr) == (2, "lshctl: this user has no home folder\n  set HOME\n")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsh_systemd import figures, rollup
-from lsh_systemd.figures import Figures, Period, merged
+from lsh_systemd.figures import Figures, Period, Totals, merged
 from lsh_systemd.report import Reporter
 from lsh_systemd.rollup import DAY_USEC
 from lsh_systemd.run import Run, rfc3339
@@ -152,8 +153,11 @@ def compare(store: Store, many: Sequence[Run], since: int, until: int) -> None:
         alone = Reporter(Figures(store.query), since_usec=since, until_usec=until, job=job)
         check(alone.jobs([job])[0], plain(job, many, since, until))
     together = [Run(**{**vars(run), "job": "all"}) for run in many]
-    expected = plain("all", together, since, until) | {"job": None, "longest_silence": None}
-    check(bounded.overall(), expected)
+    silences = {job: plain(job, many, since, until)["longest_silence"] for job in jobs}
+    longest = max((each for each in silences.values() if each is not None), default=None)
+    overall = bounded.overall()
+    check(overall, plain("all", together, since, until) | {"job": None, "longest_silence": longest})
+    assert silences.get(overall["longest_silence_job"]) == (longest or None)
 
 
 @settings(deadline=None, max_examples=100)
@@ -281,7 +285,10 @@ def test_edges_are_what_is_no_whole_day(period: Period, edges: list[tuple[int, i
 
 
 def test_together_sums_and_extremes() -> None:
-    assert merged([]).runs == 0
+    assert merged([]) == Totals()
+    one = Totals(runs=2, duration_sum=5.0, duration_max=4, first_usec=3, last_usec=9, silence_usec=6)
+    both = merged([one, Totals(runs=1, duration_max=7, first_usec=1, last_usec=1), Totals()])
+    assert both == replace(one, runs=3, duration_max=7, first_usec=1)
 
 
 def test_a_day_is_reckoned_without_a_look_at_the_runs_outputs() -> None:

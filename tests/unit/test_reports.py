@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import lsh_systemd.cli.forms as forms
 from lsh_systemd import plots
 from lsh_systemd.cli.sheet import lines
+from lsh_systemd.cli.table import number
 from lsh_systemd.failure import failure, masked
 from lsh_systemd.figures import Figures
 from lsh_systemd.insights import Streak, insights
@@ -164,9 +165,25 @@ def test_names_of_metrics_that_never_come_again_do_not_fill_a_report() -> None:
     assert len(metrics) == 50 and metrics["rows"]["runs"] == 200
 
 
+@pytest.mark.parametrize("until", [0, 1, 86_400_000_000])
+def test_a_report_on_the_beginning_of_time(until: int) -> None:
+    """Thirty days before its end lie before 1970, as where a machine has no clock."""
+    on = Reporter(Figures(Store(None).query), until_usec=until, since_usec=-1)
+    assert len(on.last_days("UTC")) <= 2
+    assert written("html", {"overall": on.overall(), "jobs": on.jobs(["j"]), "buckets": on.buckets("day", "UTC")}, on)
+
+
 def test_a_run_of_1970_makes_no_endless_report() -> None:
     on = reporter(run(1, started_usec=5), run(2))
     assert 10_000 <= len(on.buckets("hour", "UTC")) <= 10_001
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1234567, "1234567"), (1234567.5, "1234568"), (76.75, "76.75"), (-0.5, "-0.5"), (0.0, "0"), (1e20, "1e+20")],
+)
+def test_numbers_are_written_as_people_do(value: float, shown: str) -> None:
+    assert number(value) == shown
 
 
 def test_a_sheet_leaves_out_what_nobody_knows() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsh_systemd import unit
+from lsh_systemd.audit import Change
 from lsh_systemd.config import Config
 from lsh_systemd.jobfile import from_plain
 from lsh_systemd.jobs import Jobs
@@ -19,7 +20,7 @@ from lsh_systemd.stamps import Stamps
 from lsh_systemd.store import Ended, Store
 
 FOREVER = 2**62
-LIMITS = Limits(before_usec=100, keep=3, output_before_usec=200)
+LIMITS = Limits(before_usec=100, keep=3, output_before_usec=200, changes_before_usec=100)
 
 
 def ended(at: int, *, newest: int = 0, newer: int = 0, job: str = "x") -> Ended:
@@ -56,6 +57,7 @@ def test_settings_and_what_is_asked_for() -> None:
     assert (for_ever.before_usec, for_ever.keep, for_ever.output_before_usec) == (-FOREVER, FOREVER, -FOREVER)
     asked = limits(Config(keep_days=0), older_than=timedelta(days=1), keep=5)
     assert (asked.output_before_usec - asked.before_usec, asked.keep) == (-89 * day, 5)
+    assert (by_default.changes_before_usec, asked.changes_before_usec) == (by_default.before_usec, -FOREVER)
 
 
 def run(number: int, job: str, *, at: int, unit: str | None = None, result: str | None = "success") -> Run:
@@ -92,7 +94,7 @@ def test_what_is_left_in_the_ledger() -> None:
     pruned(store, LIMITS)
     assert sorted(int(each.id, 16) for each in store.runs()) == [1, 2, 5, 6, 8]
     assert {each.output for each in store.runs()} == {b"hi"}
-    pruned(store, Limits(before_usec=0, keep=FOREVER, output_before_usec=400))
+    pruned(store, Limits(before_usec=0, keep=FOREVER, output_before_usec=400, changes_before_usec=0))
     left = {int(each.id, 16): each for each in store.runs()}
     assert {number for number, each in left.items() if each.output} == {1, 2, 5, 6}
     assert left[8].output_bytes == 2
@@ -111,7 +113,7 @@ def test_the_newest_and_the_open_ones_stay_and_a_second_time_changes_nothing(
     with store.transaction():
         store.put(runs)
     newest = {job: each for job, each in store.last_runs().items() if job in "xy"}
-    limits = Limits(before_usec=before, keep=keep, output_before_usec=0)
+    limits = Limits(before_usec=before, keep=keep, output_before_usec=0, changes_before_usec=0)
     pruned(store, limits)
     left = store.runs()
     assert {each.id for each in left} >= {each.id for each in runs if each.running}
@@ -141,7 +143,9 @@ def test_what_catching_up_reckons_with_stays(tmp_path: Path, monkeypatch: pytest
     store = Store(None)
     with store.transaction():
         store.put(run(number * 10 + n, job, at=number * 10) for number in range(1, 7) for n, job in enumerate("xy"))
-    told = prune(store, Jobs(Scope.USER), Limits(before_usec=FOREVER, keep=1, output_before_usec=FOREVER))
+    told = prune(
+        store, Jobs(Scope.USER), Limits(before_usec=FOREVER, keep=1, output_before_usec=FOREVER, changes_before_usec=0)
+    )
     assert (told.runs, told.outputs) == (2 + 5, 0)
     assert [each.started_usec for each in store.runs(job="x")] == [60, 50, 40, 30]  # 30: may answer for the first time
     assert [each.started_usec for each in store.runs(job="y")] == [60]
@@ -169,3 +173,19 @@ def test_the_file_gets_smaller(tmp_path: Path, old: bool) -> None:
     assert Path(f"{path}-wal").stat().st_size == 0
     assert len(other.runs()) == 10
     assert other.check(full=True) == "ok"
+
+
+def test_what_was_changed_long_ago_goes_with_the_runs() -> None:
+    store = Store(None)
+    changes = [
+        Change(id=f"{at:032x}", at_usec=at, job=job, verb="set", actor="a", uid=0, via="cli", difference="{}")
+        for at, job in ((10, "x"), (50, "x"), (60, "y"), (150, "x"))
+    ]
+    with store.transaction():
+        store.put_changes(changes)
+    jobs, before = Jobs(Scope.USER), LIMITS
+    assert prune(store, jobs, before, dry_run=True).changes == 3
+    assert prune(store, jobs, before, job="y").changes == 1
+    assert [change.at_usec for change in store.changes()] == [150, 50, 10]
+    assert prune(store, jobs, before).changes == 2
+    assert [change.at_usec for change in store.changes()] == [150]

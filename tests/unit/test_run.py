@@ -173,6 +173,10 @@ def test_a_record_of_the_job_s_own_user_measures_but_does_not_judge() -> None:
     )
     assert (run.result, run.exit_status, run.cpu_usec) == ("exit-code", 9, 2500)
     assert believing_bob(told) == []  # a run that systemd has not told of
+    # With another run's id it neither takes that one's place, nor ends the one that goes on.
+    for result in ("skipped", "success"):
+        (run,) = believing_bob(starting(FIRST, 3), record(SECOND, 4, result, _UID="1000"))
+        assert run.id == FIRST and run.running
 
 
 @pytest.mark.parametrize("started", ["900000000000.5", "9" * 23 + ".5", "-1", "1e9", "\u0661", ""])

@@ -1,5 +1,11 @@
 -- What hosts need to report, and what reports over all of them are made of.
 
+-- As long as it has no figures of a table, the planner takes the newest of the indexes that seem to cost the same. That must be
+-- the key: each row of run_output asks for its run, and going through all runs of its host would make a first report ever slower.
+alter table public.run_output drop constraint run_output_run_host_fkey;
+alter table public.runs drop constraint runs_pkey, add primary key (id, host);
+alter table public.run_output add foreign key (run, host) references public.runs (id, host) on delete cascade;
+
 -- A request that its sender has given up may still come in, after a newer one.
 create function public.lsh_keep_ended_run() returns trigger language plpgsql set search_path = '' as $$
 begin
