@@ -92,7 +92,7 @@ _SUMMARIES = {
     "restore": "Make a backup the ledger.",
     "audit": "Show who changed which job when and how, the newest first.",
     "sync": "Report runs, jobs, alerts and changes to Supabase.",
-    "fleet": "Show hosts, jobs and runs of all machines that report to Supabase.",
+    "fleet": "Show all machines that report to Supabase, and share work among them.",
     "supabase": "Prepare and check the Supabase project that hosts report to.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",

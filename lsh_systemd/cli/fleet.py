@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lsh_systemd.cli import fleet_queue
 from lsh_systemd.cli.common import App, json_option, print_json, with_app
 from lsh_systemd.cli.history import since_option, until_option, usec_of
 from lsh_systemd.cli.table import duration, local_time, percent, print_table, size
@@ -26,7 +27,7 @@ def _host_option(function: F) -> F:
 
 @click.group("fleet")
 def fleet_command() -> None:
-    """Show hosts, jobs and runs of all machines that report to Supabase.
+    """Show all machines that report to Supabase, and share work among them.
 
     What is shown is what has been reported: see lshctl sync.
 
@@ -214,3 +215,6 @@ def report_command(
             for each in rows
         ],
     )
+
+
+fleet_queue.register(fleet_command)
