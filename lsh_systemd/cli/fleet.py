@@ -8,10 +8,9 @@ import click
 
 from lsh_systemd.cli import fleet_queue
 from lsh_systemd.cli.common import App, json_option, print_json, with_app
-from lsh_systemd.cli.history import since_option, until_option, usec_of
+from lsh_systemd.cli.history import RUN_HEAD, run_row, since_option, until_option, usec_of
 from lsh_systemd.cli.table import duration, local_time, percent, print_table, size
 from lsh_systemd.errors import BadInput
-from lsh_systemd.run import Run
 
 if TYPE_CHECKING:
     from lsh_systemd.fleet import Fleet
@@ -147,29 +146,13 @@ def runs_command(
     elif not runs:
         click.echo("There are no such runs.")
     else:
-        head = ["HOST", "JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "CPU", "MEMORY", "ID"]
-        print_table(head, [_row(run) for run, _ in runs], state_column=4)
+        print_table(["HOST", *RUN_HEAD], [[run.host, *run_row(run)] for run, _ in runs], state_column=4)
 
 
 def _job(name: str | None) -> str | None:
     from lsh_systemd.job import job_id
 
     return None if name is None else job_id(name)
-
-
-def _row(run: Run) -> list[str]:
-    return [
-        run.host,
-        run.job,
-        local_time(run.started_usec),
-        duration(None if run.duration_usec is None else run.duration_usec / 1e6),
-        run.result or "running",
-        run.signal or ("-" if run.exit_status is None else str(run.exit_status)),
-        run.trigger or "-",
-        duration(None if run.cpu_usec is None else run.cpu_usec / 1e6),
-        size(run.memory_peak_bytes),
-        run.id[:12],
-    ]
 
 
 @fleet_command.command("report")

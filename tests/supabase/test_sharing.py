@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from lsh_systemd.remote import Remote, RemoteError, RemoteForbidden, Target
+from tests.supabase.project import migrated
 from tests.supabase.stack import PROJECT, Stack
 
 TIMES = int(os.environ.get("LSH_FLEET", "1"))
@@ -29,11 +30,7 @@ PER_USER, TOTAL = 2, 12
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """One with the tables, which are filled here."""
-    with Stack() as stack:
-        for file in sorted((PROJECT / "packaging/supabase/migrations").glob("*.sql")):
-            stack.sql(file.read_text())
-        stack.stop("postgrest")  # it reads the schema anew when it feels like it
-        stack.start("postgrest")
+    with migrated() as stack:
         yield stack
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.supabase.project import migrated
 from tests.supabase.stack import Stack
 from tests.supabase.test_sharing import most_at_once
 from tests.system import roots
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine
-from tests.system.test_sharing import member, migrated
+from tests.system.test_sharing import member
 
 COUNT = int(os.environ.get("LSH_FLEET_RUNS", "0"))
 USERS, PER_USER, TOTAL, SLOTS = 40, 2, 20, 6

@@ -4,12 +4,12 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.supabase.stack import PROJECT, Stack
+from tests.supabase.project import migrated
+from tests.supabase.stack import Stack
 from tests.system import roots
 from tests.system.lsh import Lsh, seconds
 from tests.system.machine import Machine, eventually
@@ -24,16 +24,6 @@ _ROW = """
 def stack() -> Iterator[Stack]:
     """One with the tables, for these tests to break."""
     with migrated() as stack:
-        yield stack
-
-
-@contextmanager
-def migrated() -> Iterator[Stack]:
-    with Stack() as stack:
-        for file in sorted((PROJECT / "packaging/supabase/migrations").glob("*.sql")):
-            stack.sql(file.read_text())
-        stack.stop("postgrest")  # it reads the schema anew when it feels like it
-        stack.start("postgrest")
         yield stack
 
 

@@ -11,7 +11,8 @@ from lsh_systemd.remote import Remote, Target
 from lsh_systemd.scope import Scope
 from lsh_systemd.teamfiles import Notes
 from lsh_systemd.teamsecrets import Team
-from tests.supabase.stack import PROJECT, Stack
+from tests.supabase.project import migrated
+from tests.supabase.stack import Stack
 from tests.system.booted import eventually
 from tests.system.lsh import Lsh
 from tests.system.uml import only_on
@@ -24,11 +25,7 @@ VALUE = "hunter2-hunter2"
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Machines share this host's network: what listens on its loopback listens on theirs."""
-    with Stack() as stack:
-        for file in sorted((PROJECT / "packaging/supabase/migrations").glob("*.sql")):
-            stack.sql(file.read_text())
-        stack.stop("postgrest")  # it reads the schema anew when it feels like it
-        stack.start("postgrest")
+    with migrated() as stack:
         yield stack
 
 
