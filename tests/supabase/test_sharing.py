@@ -301,7 +301,6 @@ def test_each_run_once_while_hosts_die(stack: Stack, remote: Remote, tmp_path: P
         assert state == "succeeded" or retries == "0"
         assert (ended_tokens[token] == 1) or state == "lost"
     assert told["succeeded"] > count / 2
-    assert workers.deaths == 0 or any(result == "lost" for each in attempts.values() for _, result in each)
     assert {user: most_at_once(spans) for user, spans in spans_of.items() if most_at_once(spans) > PER_USER} == {}
     assert most_at_once([span for spans in spans_of.values() for span in spans]) <= TOTAL
     print(f"{count} runs, {workers.deaths} deaths, {dict(told)}, {sum(map(len, attempts.values()))} attempts")

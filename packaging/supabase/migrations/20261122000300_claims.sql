@@ -237,7 +237,6 @@ create function public.lsh_queue_end(
 declare
     ended constant timestamptz := clock_timestamp();
 begin
-    update public.queued_attempts set ended_at = ended, result = p_result, run = p_run where token = p_token;
     update public.queued_runs set
         run = p_run, result = p_result, exit_status = p_exit_status, message = p_message, lease_until = null,
         state = case
@@ -249,7 +248,8 @@ begin
         end,
         attempt = attempt - case when p_result = 'released' then 1 else 0 end
     where token = p_token and state = 'running';
-    if found then
+    if found then  -- and not by two requests at once, of which the second would tell another end
+        update public.queued_attempts set ended_at = ended, result = p_result, run = p_run where token = p_token;
         update public.queued_runs set
             ended_at = case when state <> 'queued' then ended end,
             -- tried again after 1, 2, 4 … 256 s
