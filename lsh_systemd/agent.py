@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from types import FrameType
 
 from lsh_systemd import connect, daemons, host, ledger
@@ -82,7 +83,7 @@ class _Stuck:
         return min((run.seconds_left for run in runs if run.seconds_left is not None), default=math.inf)
 
 
-class _Duty:
+class _Duty(ABC):
     """Something that a unit of ours does over the network, when it is due; the unit ends when it is done."""
 
     unit: str
@@ -106,8 +107,9 @@ class _Duty:
                 print(f"<3>{self.unit}: {error.message}", file=sys.stderr, flush=True)
             return _RETRY_SECONDS * 6
 
+    @abstractmethod
     def _look(self) -> float:
-        raise NotImplementedError
+        """The same, by the kind of duty; what cannot be asked raises LshError."""
 
     def _start(self, what: object) -> float:
         """Start the unit, for ``what``; the seconds until it is worth another look."""
