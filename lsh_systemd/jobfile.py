@@ -241,4 +241,8 @@ _READERS: dict[str, Callable[[str, Plain], Any]] = {
     "on_failure": _texts,
     "ping": _text,
     "allow_dangerous": _flag,
+    "applied": _text,
 }
+
+# The names of a job's fields, persistent included: the older word for catch_up="once".
+FIELDS = (*_READERS, "persistent")

@@ -134,28 +134,72 @@ class Manager:
         """Properties of many units, as (unit, interface, name), all asked for at once; None where one has gone."""
         from gi.repository import GLib
 
-        context, values, pending = GLib.MainContext.default(), [None] * len(wanted), 0
+        properties = "org.freedesktop.DBus.Properties"
+        answers = self._call_many(
+            (unit_object(unit), properties, "Get", GLib.Variant("(ss)", (interface, name)))
+            for unit, interface, name in wanted
+        )
+        # An error: the unit has gone since it was listed.
+        return [None if isinstance(answer, GLib.Error) else answer[0] for answer in answers]
+
+    def start_many(self, units: Sequence[str]) -> None:
+        """Ask for all these units to be started, as ``start`` does one. Raises the first refusal."""
+        self._order_many("StartUnit", units)
+
+    def stop_many(self, units: Sequence[str]) -> None:
+        """Ask for all these units to be stopped, as ``stop`` does one. Raises the first refusal."""
+        self._order_many("StopUnit", units)
+
+    def wait_many(self, units: Sequence[str], states: Iterable[str], *, seconds: float) -> dict[str, str]:
+        """Wait until the ActiveState of each unit is one of ``states``; those, with their state, of which it is not."""
+        wanted, pause, until, left = set(states), 0.001, time.monotonic() + seconds, list(units)
+        while True:
+            told = self.get_many([(unit, UNIT, "ActiveState") for unit in left])
+            states_now = {unit: str(state or "inactive") for unit, state in zip(left, told, strict=True)}
+            others = {unit: state for unit, state in states_now.items() if state not in wanted}
+            if not others or time.monotonic() > until:
+                return others
+            left = list(others)
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+
+    def _order_many(self, method: str, units: Sequence[str]) -> None:
+        from gi.repository import GLib
+
+        calls = [
+            (MANAGER_PATH, f"{SYSTEMD}.Manager", method, GLib.Variant("(ss)", (unit, "replace"))) for unit in units
+        ]
+        for answer in self._call_many(calls):
+            if isinstance(answer, GLib.Error):
+                raise self._refusal(answer, method)
+
+    def _call_many(self, calls: Iterable[tuple[str, str, str, Any]]) -> list[Any]:
+        """The answers to calls of (object, interface, method, arguments), many of them in flight at a time; the
+        GLib.Error in the place of one that failed."""
+        from gi.repository import GLib
+
+        answers: list[Any] = []
+        context, pending = GLib.MainContext.default(), 0
 
         def answered(connection: Any, result: Any, index: int) -> None:
             nonlocal pending
             pending -= 1
             try:
-                values[index] = connection.call_finish(result).unpack()[0]
-            except GLib.Error:
-                values[index] = None  # the unit has gone since it was listed
+                answers[index] = connection.call_finish(result).unpack()
+            except GLib.Error as error:
+                answers[index] = error
 
-        for index, (unit, interface, name) in enumerate(wanted):
-            arguments = GLib.Variant("(ss)", (interface, name))
+        for index, (path, interface, method, arguments) in enumerate(calls):
+            answers.append(None)
             self._connection.call(
-                SYSTEMD, unit_object(unit), "org.freedesktop.DBus.Properties", "Get", arguments, None, 0,
-                _CALL_TIMEOUT_MS, None, answered, index,
-            )  # fmt: skip
+                SYSTEMD, path, interface, method, arguments, None, 0, _CALL_TIMEOUT_MS, None, answered, index
+            )
             pending += 1
             while pending >= _IN_FLIGHT:
                 context.iteration(True)
         while pending:
             context.iteration(True)
-        return values
+        return answers
 
     def wait(self, unit: str, states: Iterable[str], *, seconds: float) -> str:
         """Wait until the unit's ActiveState is one of ``states``; return it, or the one it still has at the end."""
@@ -246,22 +290,27 @@ class Manager:
         return self._invoke(MANAGER_PATH, f"{SYSTEMD}.Manager", method, variant, timeout_ms)
 
     def _invoke(self, path: str, interface: str, method: str, arguments: Any, timeout_ms: int) -> Any:
-        from gi.repository import Gio, GLib
+        from gi.repository import GLib
 
         try:
             answer = self._connection.call_sync(SYSTEMD, path, interface, method, arguments, None, 0, timeout_ms, None)
         except GLib.Error as error:
-            name = Gio.dbus_error_get_remote_error(error) or ""
-            kind = _ERRORS.get(name, ManagerError)
-            if kind is ManagerUnavailable:
-                raise self._unavailable(error) from None
-            if kind is AccessDenied:
-                raise AccessDenied(
-                    f"systemd does not allow you to do this ({method})", hint="try sudo, or --user for jobs of your own"
-                ) from None
-            message = error.message.split(": ", 1)[-1]
-            raise kind(f"systemd refused {method}: {message}") from None
+            raise self._refusal(error, method) from None
         return answer.unpack()
+
+    def _refusal(self, error: Any, method: str) -> ManagerError:
+        """What an answer that is an error says."""
+        from gi.repository import Gio
+
+        kind = _ERRORS.get(Gio.dbus_error_get_remote_error(error) or "", ManagerError)
+        if kind is ManagerUnavailable:
+            return self._unavailable(error)
+        if kind is AccessDenied:
+            return AccessDenied(
+                f"systemd does not allow you to do this ({method})", hint="try sudo, or --user for jobs of your own"
+            )
+        message = error.message.split(": ", 1)[-1]
+        return kind(f"systemd refused {method}: {message}")
 
 
 def unit_object(unit: str) -> str:

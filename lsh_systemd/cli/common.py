@@ -17,6 +17,7 @@ from lsh_systemd.text import escape_controls, escape_in_json
 
 if TYPE_CHECKING:
     from lsh_systemd.audit import Actor
+    from lsh_systemd.batch import Batch
     from lsh_systemd.control import Control
     from lsh_systemd.job import Job
     from lsh_systemd.jobs import Jobs
@@ -50,6 +51,14 @@ class App:
         from lsh_systemd.journal import Journal
 
         return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=self.actor)
+
+    @cached_property
+    def batch(self) -> "Batch":
+        """Control, for many jobs at a time."""
+        from lsh_systemd.batch import Batch
+        from lsh_systemd.journal import Journal
+
+        return Batch(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=self.actor)
 
     @cached_property
     def actor(self) -> "Actor":

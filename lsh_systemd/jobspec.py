@@ -1,0 +1,384 @@
+"""Job files → the jobs that they want. Pure: files that have been read in, jobs and every error of all files out.
+
+A file has, all of it optional: ``project`` (whose jobs --prune removes), ``include`` (other files), ``vars`` (name →
+value, for ``{{ name }}``), ``defaults`` (fields of all its jobs), ``templates`` (see ``jobtemplate``) and ``jobs``, a
+list of jobs or a table name → job. A job has the fields of ``jobfile``, and ``enabled``, ``template`` and ``set`` (the
+template's parameters). Variables, defaults and templates hold for the file's own jobs and come from the files that it
+includes, too; the nearer one wins.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lsh_systemd import jobtemplate
+from lsh_systemd.errors import BadInput
+from lsh_systemd.filling import Look, Value, fill, fill_command, fill_whole, fill_words
+from lsh_systemd.job import DEFAULT_SHELL, Job, check_project
+from lsh_systemd.jobfile import FIELDS, from_plain
+from lsh_systemd.jobtemplate import Template
+from lsh_systemd.located import Located, Place, Remark
+from lsh_systemd.text import visible
+
+DEFAULT_PROJECT = "default"
+SECTIONS = ("project", "include", "vars", "defaults", "templates", "jobs")
+_EXTRAS = ("enabled", "template", "set")
+_KINDS = ("schedule", "calendar", "every", "at", "on_boot")
+_COMMANDS = ("command", "condition", "on_success", "on_failure")
+
+Fields = dict[str, tuple[Any, Place]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file that has been read, and those that it includes."""
+
+    located: Located
+    includes: tuple["Source", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A job that the files want. ``places``: where each of its fields stands."""
+
+    job: Job
+    enabled: bool
+    place: Place
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def at(self, name: str) -> Place:
+        return self.places.get(name, self.place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """What the files come to. ``projects``: all that they speak for, with jobs or without."""
+
+    wanted: tuple[Wanted, ...]
+    projects: frozenset[str]
+    refused: tuple[Remark, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Context:
+    """What holds for the jobs of a file."""
+
+    project: str
+    variables: Mapping[str, Any]
+    defaults: Fields
+    templates: Mapping[str, Template]
+
+
+def gather(
+    sources: Iterable[Source],
+    *,
+    templates: Mapping[str, Template],
+    variables: Mapping[str, str],
+    environ: Mapping[str, str],
+) -> Gathered:
+    """The jobs of all the files. ``templates``: those that every file finds; ``variables``: those that win over the
+    files' own; ``environ``: what ``{{ env.NAME }}`` finds."""
+    reader = _Reader(templates, variables, environ)
+    for source in sources:
+        reader.take(source, DEFAULT_PROJECT)
+    return Gathered(
+        wanted=tuple(reader.wanted.values()), projects=frozenset(reader.projects), refused=tuple(reader.refused)
+    )
+
+
+def instantiate(
+    template: Template,
+    given: Mapping[str, Any],
+    *,
+    own: Mapping[str, Any],
+) -> tuple[dict[str, Any], bool]:
+    """The fields of the job that a template gives, over them those that are the caller's own, and whether its schedule
+    counts. Raises BadInput."""
+    values = template.values(given)
+    fields = {name: _fill_field(name, value, _finder(values), template.job) for name, value in template.job.items()}
+    fields.setdefault("name", template.id)
+    enabled = fields.pop("enabled", True) is not False
+    return _over(fields, own), enabled
+
+
+class _Reader:
+    """One call's walk through the files."""
+
+    def __init__(
+        self, templates: Mapping[str, Template], variables: Mapping[str, str], environ: Mapping[str, str]
+    ) -> None:
+        self.wanted: dict[str, Wanted] = {}
+        self.refused: list[Remark] = []
+        self.projects: set[str] = set()
+        self._templates, self._variables, self._environ = templates, variables, environ
+        self._taken: dict[str, _Context] = {}
+
+    def take(self, source: Source, project: str) -> _Context:
+        """The file's jobs, and those of what it includes; what holds in it. A file is taken once."""
+        located = source.located
+        if located.file in self._taken:
+            return self._taken[located.file]
+        data = located.data if located.data is not None else {}
+        empty = _Context(project=project, variables={}, defaults={}, templates=self._templates)
+        self._taken[located.file] = empty
+        if not isinstance(data, dict):
+            self._refuse(located.place(), "a job file is a table", hint=f"with {', '.join(SECTIONS)}")
+            return empty
+        for name in data.keys() - set(SECTIONS):
+            self._refuse(
+                located.place(name), f"{visible(name)} is nothing that a job file has", hint=_near(name, SECTIONS)
+            )
+        project = self._project(located, data.get("project"), project)
+        variables: dict[str, Any] = {}
+        defaults: Fields = {}
+        templates = dict(self._templates)
+        for each in source.includes:
+            context = self.take(each, project)
+            variables |= context.variables
+            defaults |= context.defaults
+            templates |= context.templates
+        variables |= self._section(located, data, "vars")
+        own = self._section(located, data, "defaults")
+        for name in own:
+            if name not in FIELDS or name in ("name", "command", "applied"):
+                hint = _near(name, FIELDS) if name not in FIELDS else "it is each job's own"
+                self._refuse(located.place("defaults", name), f"{visible(name)} cannot be a default", hint=hint)
+        defaults = _merged(defaults, {name: (value, located.place("defaults", name)) for name, value in own.items()})
+        for name, plain in self._section(located, data, "templates").items():
+            with self._at(located.place("templates", name)):
+                templates[name] = jobtemplate.from_plain(name, plain, source=located.file)
+        context = _Context(project=project, variables=variables, defaults=defaults, templates=templates)
+        self._taken[located.file] = context
+        for where, name, plain in self._jobs(located, data.get("jobs")):
+            self._take_job(located, where, name, plain, context)
+        return context
+
+    def _project(self, located: Located, own: Any, inherited: str) -> str:
+        if own is not None:
+            with self._at(located.place("project")):
+                if not isinstance(own, str):
+                    raise BadInput("project must be text")
+                check_project(own)
+                inherited = own
+        self.projects.add(inherited)
+        return inherited
+
+    def _section(self, located: Located, data: Mapping[str, Any], name: str) -> dict[str, Any]:
+        section = data.get(name)
+        if section is None:
+            return {}
+        if not isinstance(section, dict):
+            self._refuse(located.place(name), f"{name} must be a table")
+            return {}
+        return section
+
+    def _jobs(self, located: Located, jobs: Any) -> Iterator[tuple[tuple[str | int, ...], str | None, Any]]:
+        """Where each job stands, its name where that is a key, its fields."""
+        if isinstance(jobs, dict):
+            yield from ((("jobs", name), name, plain) for name, plain in jobs.items())
+        elif isinstance(jobs, list):
+            yield from ((("jobs", index), None, plain) for index, plain in enumerate(jobs))
+        elif jobs is not None:
+            self._refuse(located.place("jobs"), "jobs must be a list of jobs, or a table name → job")
+
+    def _take_job(
+        self, located: Located, where: tuple[str | int, ...], name: str | None, plain: Any, context: _Context
+    ) -> None:
+        place = located.place(*where)
+        if not isinstance(plain, dict):
+            self._refuse(place, "a job must be a table", hint="name: …, command: …, schedule: …")
+            return
+        own: Fields = {key: (value, located.place(*where, key)) for key, value in plain.items()}
+        if name is not None:
+            own = {"name": (name, place)} | own
+        unknown = [key for key in own if (key not in FIELDS and key not in _EXTRAS) or key == "applied"]
+        for key in unknown:
+            self._refuse(own[key][1], f"{visible(key)} is not a field of a job", hint=_near(key, (*FIELDS, *_EXTRAS)))
+            del own[key]
+        fields = self._filled(_without(own, "template", "set"), context, place)
+        given, template = own.get("set", ({}, place)), own.get("template")
+        if template is None and "set" in own:
+            self._refuse(given[1], "set goes with a template")
+        under: Fields = {}
+        if template is not None:
+            with self._at(template[1]):
+                under = self._from_template(template, given, context)
+            if not under:
+                return
+        defaults = self._filled(context.defaults, context, place)
+        if fields is None or defaults is None:
+            return
+        fields = _merged(_merged(defaults, under), fields)
+        fields["applied"] = (context.project, place)
+        enabled = fields.pop("enabled", (True, place))
+        if not isinstance(enabled[0], bool):
+            self._refuse(enabled[1], "enabled must be true or false")
+        places = {key: each[1] for key, each in fields.items()}
+        values = {key: value for key, (value, _) in fields.items() if value is not None}
+        if "env" in values and isinstance(values["env"], dict):
+            values["env"] = {key: _env_text(value) for key, value in values["env"].items()}
+        try:
+            job = from_plain(values)
+        except BadInput as error:
+            at = _blamed(values, error)
+            self._refuse(places.get(at or "", place), error.message, hint=error.hint)
+            return
+        if job.id in self.wanted and not unknown:
+            first = self.wanted[job.id].place
+            self._refuse(places["name"], f"there is a job {job.id} already, at {first}", hint="choose another name")
+            return
+        self.wanted[job.id] = Wanted(job=job, enabled=enabled[0] is not False, place=place, places=places)
+
+    def _from_template(self, template: tuple[Any, Place], given: tuple[Any, Place], context: _Context) -> Fields:
+        name, place = template
+        if not isinstance(name, str) or name not in context.templates:
+            hint = _near(str(name), context.templates) or "lshctl templates list"
+            raise BadInput(f"there is no template {visible(str(name))}", hint=hint)
+        values, at = given
+        with self._at(at):
+            if not isinstance(values, dict):
+                raise BadInput("set must be a table: the template's parameters")
+            look = self._look(context)
+            filled = {key: _fill_plain(value, look) for key, value in values.items()}
+            fields, enabled = instantiate(context.templates[name], filled, own={})
+            fields.setdefault("enabled", enabled)
+            return {key: (value, place) for key, value in fields.items()}
+        return {}
+
+    def _filled(self, fields: Fields, context: _Context, place: Place) -> Fields | None:
+        """The fields with the variables' values in them; None where one cannot be had."""
+        look, filled, good = self._look(context), {}, True
+        values = {key: value for key, (value, _) in fields.items()}
+        for key, (value, at) in fields.items():
+            try:
+                filled[key] = (_fill_field(key, value, look, values), at)
+            except BadInput as error:
+                self._refuse(at, error.message, hint=error.hint)
+                good = False
+        return filled if good else None
+
+    def _look(self, context: _Context) -> Look:
+        known = {**context.variables, **self._variables}
+
+        def look(name: str, asking: tuple[str, ...] = ()) -> Value:
+            if name.startswith("env."):
+                if name.removeprefix("env.") not in self._environ:
+                    raise BadInput(f"{name.removeprefix('env.')} is not set in the environment")
+                return self._environ[name.removeprefix("env.")]
+            if name not in known:
+                raise BadInput(
+                    f"there is no variable {name}", hint=_near(name, known) or "vars, or --var, gives it a value"
+                )
+            if name in asking:
+                raise BadInput(f"the variable {name} asks for itself")
+            value = known[name]
+            if name not in self._variables:  # what is given from outside is taken as it is
+                value = _fill_plain(value, lambda other: look(other, (*asking, name)))
+            items = value if isinstance(value, list) else [value]
+            if not all(isinstance(each, str | int) for each in items):
+                raise BadInput(f"the variable {name} must be text, a number, true or false, or a list of such")
+            return value  # type: ignore[no-any-return]
+
+        return look
+
+    def _refuse(self, place: Place, message: str, *, hint: str | None = None) -> None:
+        remark = Remark(place=place, message=message, hint=hint)
+        if remark not in self.refused:
+            self.refused.append(remark)
+
+    def _at(self, place: Place) -> "_Noting":
+        return _Noting(self, place)
+
+
+class _Noting:
+    """Bad input within the block is noted as of this place; the block ends there."""
+
+    def __init__(self, reader: _Reader, place: Place) -> None:
+        self._reader, self._place = reader, place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, BadInput):
+            return False
+        self._reader._refuse(self._place, error.message, hint=error.hint)
+        return True
+
+
+def _finder(values: Mapping[str, Value]) -> Look:
+    def look(name: str) -> Value:
+        if name not in values:
+            raise BadInput(f"the template has no parameter {name}", hint="a mistake in the template itself")
+        return values[name]
+
+    return look
+
+
+def _fill_field(name: str, value: Any, look: Look, fields: Mapping[str, Any]) -> Any:
+    """A field's value with the values of ``{{ names }}`` in it: in commands as words of the shell."""
+    if name not in _COMMANDS:
+        return _fill_plain(value, look)
+    shell = fields.get("shell")
+    shell = shell if name == "command" and isinstance(shell, str) else DEFAULT_SHELL
+    if isinstance(value, str):
+        return fill_command(value, look, shell=shell)
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        return value
+    return fill_words(value, look) if name == "command" else [fill_command(each, look) for each in value]
+
+
+def _fill_plain(value: Any, look: Look) -> Any:
+    if isinstance(value, str):
+        return fill_whole(value, look)
+    if isinstance(value, list):
+        items: list[Any] = []
+        for each in value:
+            filled = _fill_plain(each, look)
+            items += filled if isinstance(each, str) and isinstance(filled, list) else [filled]
+        return items
+    if isinstance(value, dict):
+        return {fill(key, look): _fill_plain(each, look) for key, each in value.items()}
+    return value
+
+
+def _merged(under: Fields, over: Fields) -> Fields:
+    """The fields of a job over its defaults: of kinds of schedule one counts, and variables are added."""
+    if any(kind in over for kind in _KINDS):
+        under = {name: each for name, each in under.items() if name not in _KINDS}
+    merged = under | over
+    if "env" in under and "env" in over and isinstance(under["env"][0], dict) and isinstance(over["env"][0], dict):
+        merged["env"] = ({**under["env"][0], **over["env"][0]}, over["env"][1])
+    return merged
+
+
+def _over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    nowhere = Place(file="")
+    pairs = [{name: (value, nowhere) for name, value in fields.items()} for fields in (under, over)]
+    return {name: value for name, (value, _) in _merged(*pairs).items() if value is not None}
+
+
+def _without(fields: Fields, *names: str) -> Fields:
+    return {name: each for name, each in fields.items() if name not in names}
+
+
+def _env_text(value: Any) -> Any:
+    """A number or true as the text that a variable is."""
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int) else value
+
+
+def _blamed(values: Mapping[str, Any], error: BadInput) -> str | None:
+    """The field that the error is about: the one with which a job of nothing else has the same error."""
+    for name, value in values.items():
+        try:
+            from_plain({"name": "x", "command": "x", name: value})
+        except BadInput as other:
+            if other.message == error.message:
+                return name
+    return None
+
+
+def _near(name: str, known: Sequence[str] | Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else None
