@@ -20,8 +20,8 @@ from lsh_systemd.jobs import Found
 from lsh_systemd.manager import RUNNING_STATES, UNIT, ManagerError
 from lsh_systemd.scope import work_dir
 
-# How long systemd may take to start or stop many timers.
-_MANY_SECONDS = 60.0
+# How long systemd may take to start or stop a hundred timers.
+_SECONDS = 60.0
 # How long systemd may take to drop stopped units from its memory before a reload is the quicker way.
 _FORGET_SECONDS = 0.3
 
@@ -149,7 +149,7 @@ class Batch(Control):
         for change in gone:
             if change.found and change.found.service in failed:
                 self.manager.reset_failed(change.found.service)
-        self._stop_all(changes)
+        self._stop_all(change for change in changes if change.stops)
         for change in changes:
             self._prepare(change)
         folder.write({name: text for change in changes for name, text in change.files.items()})
@@ -160,13 +160,8 @@ class Batch(Control):
         stale = follow.provide(self.manager, folder, self.jobs, followed, reload=False)
         if reload or stale or not self._forgotten(changes, busy):
             self.manager.reload()
-        self._check_all_loaded([change.job for change in changes if change.job])
-        starts = [name for change in changes for name in change.starts]
-        self.manager.start_many(starts)
-        for name, state in self.manager.wait_many(starts, {"active", "failed"}, seconds=_MANY_SECONDS).items():
-            raise ManagerError(f"systemd did not start {name} ({state})", hint=f"systemctl status {name} says why")
-        for name in self.manager.wait_many(starts, {"active"}, seconds=0):
-            raise ManagerError(f"systemd did not start {name}", hint=f"systemctl status {name} says why")
+        self._start_all([change for change in changes if change.starts])
+        self._check_all_loaded([change.job for change in changes if change.job and not change.starts])
         # A reload would take the end of a run in progress from it, and so its record: not before.
         folder.remove(*(name for change in gone if change.id in busy for name in change.goes))
         for change in gone:
@@ -195,12 +190,25 @@ class Batch(Control):
         self.forget_waiting(change.found)
         follow.forget(self.scope, change.id)
 
-    def _stop_all(self, changes: Sequence[Change]) -> None:
+    def _stop_all(self, changes: Iterable[Change]) -> None:
         loaded = self.manager.units(f"{PREFIX}*")
-        names = [name for change in changes if change.stops for name in _all_activators(change) if name in loaded]
-        self.manager.stop_many(names)
-        for name in self.manager.wait_many(names, {"inactive", "failed"}, seconds=_MANY_SECONDS):
+        names = [name for change in changes for name in _all_activators(change) if name in loaded]
+        for name in self.manager.stop_many(names, seconds=_SECONDS):
             raise ManagerError(f"systemd did not stop {name}", hint=f"systemctl status {name} says why")
+
+    def _start_all(self, changes: Sequence[Change]) -> None:
+        """Start what starts the jobs. Units are looked at only where that fails: it would have systemd read them once
+        more."""
+        starts = [name for change in changes for name in change.starts]
+        try:
+            left = self.manager.start_many(starts, seconds=_SECONDS)
+        except ManagerError:
+            if not self._check_all_loaded([change.job for change in changes if change.job]):
+                raise
+            left = self.manager.start_many(starts, seconds=_SECONDS)
+        for name in left:
+            self._check_all_loaded([change.job for change in changes if change.job and name in change.starts])
+            raise ManagerError(f"systemd did not start {name}", hint=f"systemctl status {name} says why")
 
     def _forgotten(self, changes: Sequence[Change], busy: frozenset[str]) -> bool:
         """Wait until systemd has nothing in memory of what was there under these names; False where it keeps some.
@@ -219,17 +227,20 @@ class Batch(Control):
             time.sleep(0.01)
         return True
 
-    def _check_all_loaded(self, jobs: Sequence[Job]) -> None:
-        """Let systemd read the units; raise ManagerError, with its reason, where it does not take one."""
+    def _check_all_loaded(self, jobs: Sequence[Job]) -> bool:
+        """Let systemd read the units; whether that took a reload. Raises ManagerError, with its reason, where it does
+        not take one."""
         names = [name for job in jobs for name in (job.unit, *job.activators)]
         states = self.manager.get_many([(name, UNIT, "LoadState") for name in names])
-        if "not-found" in states:  # a file system that did not show the change of the folder
+        reload = "not-found" in states
+        if reload:  # a file system that did not show the change of the folder
             self.manager.reload()
             states = self.manager.get_many([(name, UNIT, "LoadState") for name in names])
         for name, state in zip(names, states, strict=True):
             if state != "loaded":
                 _, reason = self.manager.get(name, UNIT, "LoadError")
                 raise ManagerError(f"systemd did not take {name} ({state}): {reason or 'see the journal'}")
+        return reload
 
     def _active(self, changes: Sequence[Change]) -> list[str]:
         """Those units of jobs that are there already that are active."""
@@ -251,14 +262,14 @@ class Batch(Control):
         new = {name for change, _ in others for name in change.files} - before.keys()
         followed = {other for each in changes for job in _both(each) for other in job.after}
         steps: list[Callable[[], object]] = [
-            lambda: self._stop([name for each in changes for name in _all_activators(each)]),
+            lambda: self._stop_all(changes),
             lambda: folder.write(before),
             lambda: folder.remove(*new, *(name for change in made for name in reversed([*change.files]))),
             lambda: folder.set_enabled(links),
             *(partial(self.stamps.rest, found.timer) for _, found in others if not found.pair.enabled),
             lambda: follow.provide(self.manager, folder, self.jobs, followed, reload=False),
             self.manager.reload if others else lambda: None,
-            lambda: self.manager.start_many(active),
+            lambda: self.manager.start_many(active, seconds=_SECONDS),
         ]
         for step in steps:
             with contextlib.suppress(LshError):

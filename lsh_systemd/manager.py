@@ -142,36 +142,49 @@ class Manager:
         # An error: the unit has gone since it was listed.
         return [None if isinstance(answer, GLib.Error) else answer[0] for answer in answers]
 
-    def start_many(self, units: Sequence[str]) -> None:
-        """Ask for all these units to be started, as ``start`` does one. Raises the first refusal."""
-        self._order_many("StartUnit", units)
+    def start_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
+        """Start all these units; the ActiveState of those that have not become active. Raises the first refusal."""
+        return self._order_many("StartUnit", units, {"active", "failed"}, "active", seconds)
 
-    def stop_many(self, units: Sequence[str]) -> None:
-        """Ask for all these units to be stopped, as ``stop`` does one. Raises the first refusal."""
-        self._order_many("StopUnit", units)
+    def stop_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
+        """Stop all these units; the ActiveState of those that have not come to an end. Raises the first refusal."""
+        return self._order_many("StopUnit", units, {"inactive", "failed"}, "inactive failed", seconds)
 
-    def wait_many(self, units: Sequence[str], states: Iterable[str], *, seconds: float) -> dict[str, str]:
-        """Wait until the ActiveState of each unit is one of ``states``; those, with their state, of which it is not."""
-        wanted, pause, until, left = set(states), 0.001, time.monotonic() + seconds, list(units)
-        while True:
-            told = self.get_many([(unit, UNIT, "ActiveState") for unit in left])
-            states_now = {unit: str(state or "inactive") for unit, state in zip(left, told, strict=True)}
-            others = {unit: state for unit, state in states_now.items() if state not in wanted}
-            if not others or time.monotonic() > until:
-                return others
-            left = list(others)
-            time.sleep(pause)
-            pause = min(pause * 2, 0.1)
-
-    def _order_many(self, method: str, units: Sequence[str]) -> None:
+    def _order_many(
+        self, method: str, units: Sequence[str], ends: set[str], good: str, seconds: float
+    ) -> dict[str, str]:
         from gi.repository import GLib
 
-        calls = [
-            (MANAGER_PATH, f"{SYSTEMD}.Manager", method, GLib.Variant("(ss)", (unit, "replace"))) for unit in units
-        ]
-        for answer in self._call_many(calls):
-            if isinstance(answer, GLib.Error):
-                raise self._refusal(answer, method)
+        left: dict[str, str] = {}
+        for start in range(0, len(units), _IN_FLIGHT):
+            some = units[start : start + _IN_FLIGHT]
+            answers = self._call_many(
+                (MANAGER_PATH, f"{SYSTEMD}.Manager", method, GLib.Variant("(ss)", (unit, "replace"))) for unit in some
+            )
+            for answer in answers:
+                if isinstance(answer, GLib.Error):
+                    raise self._refusal(answer, method)
+            # systemd has a match rule on the bus for each start that is asked for and not done: with 512 of them it
+            # loses its connection (seen on 252).
+            states = self._wait_many(some, ends, seconds)
+            left |= {unit: state for unit, state in states.items() if state not in good.split()}
+        return left
+
+    def _wait_many(self, units: Sequence[str], ends: set[str], seconds: float) -> dict[str, str]:
+        """Wait until the ActiveState of each unit is one of ``ends``, or systemd has nothing more to do with it; the
+        states that they have then."""
+        pause, until, states, waiting = 0.001, time.monotonic() + seconds, dict.fromkeys(units, ""), list(units)
+        while waiting and time.monotonic() < until:
+            queued = self.get_many([(unit, UNIT, "Job") for unit in waiting])  # first: what it led to is read after it
+            told = self.get_many([(unit, UNIT, "ActiveState") for unit in waiting])
+            states |= {unit: str(state or "inactive") for unit, state in zip(waiting, told, strict=True)}
+            waiting = [
+                unit for unit, job in zip(waiting, queued, strict=True) if job and job[0] and states[unit] not in ends
+            ]
+            if waiting:
+                time.sleep(pause)
+                pause = min(pause * 2, 0.1)
+        return states
 
     def _call_many(self, calls: Iterable[tuple[str, str, str, Any]]) -> list[Any]:
         """The answers to calls of (object, interface, method, arguments), many of them in flight at a time; the
