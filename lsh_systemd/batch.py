@@ -113,13 +113,21 @@ class Batch(Control):
                     break
         return refused
 
-    def carry_out(self, changes: Sequence[Change], *, verb: str, force: bool = False) -> None:
+    def carry_out(
+        self,
+        changes: Sequence[Change],
+        *,
+        verb: str,
+        force: bool = False,
+        finish: Callable[[], None] = lambda: None,
+    ) -> None:
         """Make all the changes; whatever fails, all is as it was before. ``verb``: what is noted of each.
 
-        ``force``: also where files were edited by hand. Raises LshError, and JobExists or BadInput where a job is no
-        longer as the changes have found it.
+        ``force``: also where files were edited by hand. ``finish`` is called last, and may fail, too. Raises LshError,
+        and JobExists or BadInput where a job is no longer as the changes have found it.
         """
         if not changes:
+            finish()
             return
         jobs = [change.job for change in changes if change.job]
         helpers = [unit.helpers(job, capped=self.is_capped(job)) for job in jobs]
@@ -133,6 +141,7 @@ class Batch(Control):
             active = self._active(changes)
             try:
                 self._make(changes, reload=bool(cut_off))
+                finish()
             except BaseException:  # Ctrl-C too
                 self._take_back(changes, active)
                 self._write_list(cut_off)

@@ -75,7 +75,7 @@ def crontab_command(
     if take_over:
         for source in sources:
             crontabs.check_rewritable(source)
-    importer = Importer(control=app.control)
+    importer = Importer(control=app.batch)
     plan = importer.plan(sources, check_form=form is None and file is not None)
     try:
         _check(plan, replace=replace, skip_bad=skip_bad)
