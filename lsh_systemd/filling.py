@@ -30,6 +30,11 @@ def names(text: str) -> list[str]:
     return [match[2] for match in _BLANK.finditer(text) if not match[1]]
 
 
+def escaped(text: str) -> str:
+    """The text that ``fill`` makes this one of: what looks like a name in it is none."""
+    return _BLANK.sub(lambda found: "\\" + found[0], text)
+
+
 def fill(text: str, look: Look) -> str:
     """The text with its values in it as they are. ``look`` raises BadInput for a name that it does not know."""
     return _BLANK.sub(lambda found: found[0][1:] if found[1] else _plain(found[2], look(found[2])), text)

@@ -244,5 +244,6 @@ _READERS: dict[str, Callable[[str, Plain], Any]] = {
     "applied": _text,
 }
 
-# The names of a job's fields, persistent included: the older word for catch_up="once".
-FIELDS = (*_READERS, "persistent")
+# Field → what it holds: text, texts, command, table, flag, number, numbers, size, span, wall_time or instant.
+# persistent is the older word for catch_up="once".
+FIELDS = {name: reader.__name__.removeprefix("_") for name, reader in _READERS.items()} | {"persistent": "flag"}

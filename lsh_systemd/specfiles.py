@@ -1,6 +1,9 @@
 """Job files and templates on disk: found, read, and followed to what they include."""
 
+import difflib
+import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -85,6 +88,40 @@ def templates(scope: Scope) -> dict[str, Template]:
         for path in _in_folder(folder):
             found |= {each.id: each for each in _templates_of(path, shipped=folder is _SHIPPED)}
     return found
+
+
+def template(scope: Scope, template_id: str) -> Template:
+    """The template of that id. Raises BadInput, naming the nearest one."""
+    found = templates(scope)
+    if template_id not in found:
+        near = difflib.get_close_matches(template_id, found, n=1)
+        hint = f"did you mean {near[0]}?" if near else "lshctl templates list"
+        raise BadInput(f"there is no template {visible(template_id)}", hint=hint)
+    return found[template_id]
+
+
+def install(scope: Scope, path: Path, *, replace: bool) -> tuple[Path, list[str]]:
+    """Put a file of templates where they are found from now on; its place there, and their ids. Raises BadInput for a
+    file that is none, or that is there already."""
+    if path.suffix not in ENDINGS:
+        raise BadInput(f"{visible(str(path))} is no file of templates", hint=f"its name ends in {', '.join(ENDINGS)}")
+    found = [each.id for each in _templates_of(path, shipped=False)]
+    target = config_dir(scope) / "templates.d" / path.name
+    if target.exists() and not replace:
+        raise BadInput(f"{target} is there already", hint="--replace replaces it")
+    try:
+        text = path.read_bytes()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=target.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(descriptor, 0o644)
+            os.fsync(descriptor)
+        Path(temporary).replace(target)
+    except OSError as error:
+        raise LshError(f"cannot write {target}: {error.strerror}", hint="try sudo, or --user") from None
+    return target, found
 
 
 def _templates_of(path: Path, *, shipped: bool) -> Iterator[Template]:
