@@ -35,7 +35,7 @@ _COMMANDS = {
     "secrets": "secrets",
     "alerts": "alerts",
     "import": "importing",
-    "export": "importing",
+    "export": "exporting",
     "refresh": "refresh",
     "catch-up": "catchup",
     "reset-stuck": "stuck",

@@ -148,6 +148,11 @@ def fail(error: LshError) -> None:
         click.echo(f"  {escape_controls(error.hint, keep='')}", err=True)
 
 
+def say(kind: str, message: str, colour: str) -> None:
+    """A line of its own on standard error: what was left out, what is to be noted."""
+    click.echo(click.style(f"{kind}: ", fg=colour) + escape_controls(message, keep=""), err=True)
+
+
 def warn_of_limits(app: App, job: "Job") -> None:
     """Say, on standard error, which of the job's limits and protections do not hold on this machine."""
     from lsh_systemd.held import not_held
