@@ -16,7 +16,7 @@ from lsh_systemd import jobtemplate
 from lsh_systemd.errors import BadInput
 from lsh_systemd.filling import Look, Value, fill, fill_command, fill_whole, fill_words
 from lsh_systemd.job import DEFAULT_SHELL, Job, check_project
-from lsh_systemd.jobfile import FIELDS, from_plain
+from lsh_systemd.jobfile import FIELDS, from_plain, wrong_fields
 from lsh_systemd.jobtemplate import Template
 from lsh_systemd.located import Located, Place, Remark
 from lsh_systemd.text import visible
@@ -139,12 +139,7 @@ class _Reader:
             defaults |= context.defaults
             templates |= context.templates
         variables |= self._section(located, data, "vars")
-        own = self._section(located, data, "defaults")
-        for name in own:
-            if name not in FIELDS or name in ("name", "command", "applied"):
-                hint = _near(name, FIELDS) if name not in FIELDS else "it is each job's own"
-                self._refuse(located.place("defaults", name), f"{visible(name)} cannot be a default", hint=hint)
-        defaults = _merged(defaults, {name: (value, located.place("defaults", name)) for name, value in own.items()})
+        defaults = _merged(defaults, self._defaults(located, data))
         for name, plain in self._section(located, data, "templates").items():
             with self._at(located.place("templates", name)):
                 templates[name] = jobtemplate.from_plain(name, plain, source=located.file)
@@ -153,6 +148,17 @@ class _Reader:
         for where, name, plain in self._jobs(located, data.get("jobs")):
             self._take_job(located, where, name, plain, context)
         return context
+
+    def _defaults(self, located: Located, data: Mapping[str, Any]) -> Fields:
+        fields: Fields = {}
+        for name, value in self._section(located, data, "defaults").items():
+            place = located.place("defaults", name)
+            if name in FIELDS and name not in ("name", "command", "applied"):
+                fields[name] = (value, place)
+                continue
+            hint = "it is each job's own" if name in FIELDS else _near(name, FIELDS)
+            self._refuse(place, f"{visible(name)} cannot be a default", hint=hint)
+        return fields
 
     def _project(self, located: Located, own: Any, inherited: str) -> str:
         if own is not None:
@@ -192,8 +198,7 @@ class _Reader:
         own: Fields = {key: (value, located.place(*where, key)) for key, value in plain.items()}
         if name is not None:
             own = {"name": (name, place)} | own
-        unknown = [key for key in own if (key not in FIELDS and key not in _EXTRAS) or key == "applied"]
-        for key in unknown:
+        for key in [key for key in own if (key not in FIELDS and key not in _EXTRAS) or key == "applied"]:
             self._refuse(own[key][1], f"{visible(key)} is not a field of a job", hint=_near(key, (*FIELDS, *_EXTRAS)))
             del own[key]
         fields = self._filled(_without(own, "template", "set"), context, place)
@@ -218,13 +223,15 @@ class _Reader:
         values = {key: value for key, (value, _) in fields.items() if value is not None}
         if "env" in values and isinstance(values["env"], dict):
             values["env"] = {key: _env_text(value) for key, value in values["env"].items()}
+        for key, error in wrong_fields(values).items():
+            self._refuse(places[key], error.message, hint=error.hint)
         try:
             job = from_plain(values)
         except BadInput as error:
             at = _blamed(values, error)
             self._refuse(places.get(at or "", place), error.message, hint=error.hint)
             return
-        if job.id in self.wanted and not unknown:
+        if job.id in self.wanted:
             first = self.wanted[job.id].place
             self._refuse(places["name"], f"there is a job {job.id} already, at {first}", hint="choose another name")
             return

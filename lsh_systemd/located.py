@@ -8,7 +8,7 @@ import bisect
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,6 +197,7 @@ class _Yaml:
 
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
+            self._check_depth(yaml.parse(text, Loader=loader))
             reader = loader(text)
             node = reader.get_single_node()
             data = self._plain(reader, node, ()) if node else None
@@ -204,9 +205,22 @@ class _Yaml:
             mark = error.problem_mark or error.context_mark
             said = " ".join(filter(None, (error.context, error.problem)))
             raise Misplaced(self._place(mark) if mark else Place(file=self._file), f"no YAML: {said}") from None
-        except (yaml.YAMLError, RecursionError) as error:  # a character that YAML does not take; brackets without end
+        except (
+            yaml.YAMLError,
+            ValueError,
+            RecursionError,
+        ) as error:  # a character that YAML does not take; brackets without end
             raise Misplaced(Place(file=self._file), f"no YAML: {str(error).splitlines()[0]}") from None
         return Located(file=self._file, data=data, places=self._places)
+
+    def _check_depth(self, events: Iterable[Any]) -> None:
+        """First: libyaml's composer would recurse until the stack is full, and crash (seen)."""
+        depth = 0
+        for event in events:
+            kind = type(event).__name__
+            depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+            if depth > _DEEPEST:
+                raise Misplaced(self._place(event.start_mark), "it is nested too deeply")
 
     def _plain(self, reader: Any, node: Any, where: Where) -> Any:
         import yaml

@@ -70,9 +70,10 @@ def test_what_would_not_be_one_word_there_is_refused(command: str) -> None:
 
 
 def test_a_shell_that_quotes_otherwise_gets_harmless_values_only() -> None:
-    assert fill_command("print({{ number }})", look, shell="/usr/bin/python3") == "print(80)"
+    python = {"shell": "/usr/bin/python3"}
+    assert fill_command("print({{ number }})", look, **python) == "print(80)"
     with pytest.raises(BadInput):
-        fill_command("print({{ odd }})", look, shell="/usr/bin/python3")
+        fill_command("print({{ odd }})", look, **python)
 
 
 def test_elsewhere_values_are_what_they_are() -> None:
