@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lsh_systemd import audit, checks, follow, hooks
@@ -61,7 +62,7 @@ def compare(
             steps.append(Step(id=job.id, action="add", wanted=each, difference=_difference(None, each)))
             continue
         difference = _difference(found, each)
-        same = not difference and not found.changed and job.id not in suspect
+        same = not (difference or found.changed or found.transient or job.id in suspect)
         steps.append(
             Step(id=job.id, action="unchanged" if same else "change", wanted=each, found=found, difference=difference)
         )
@@ -76,7 +77,7 @@ def compare(
 def _difference(found: Found | None, wanted: Wanted) -> dict[str, tuple[Any, Any]]:
     job = wanted.job
     difference: dict[str, tuple[Any, Any]] = dict(audit.difference(found.job if found else None, job))
-    was = (found.pair.enabled or not job.activators) if found else True
+    was = found.pair.enabled or not (found.job and found.job.activators) if found else True
     if job.activators and was != wanted.enabled:
         difference["enabled"] = (was if found else None, wanted.enabled)
     return difference
@@ -179,7 +180,7 @@ class Applier:
         for job in after.values():
             for other in sorted({*job.after, *(other for _, other in hooks.hooked_jobs(job))} - there):
                 if job.id in fresh or other in gone:
-                    place = places.get(job.id, Place(file=f"the job {job.id}"))
+                    place = places[job.id] if job.id in places else Place(file=str(_file(present[job.id])))
                     hint = f"a command of one word is written command:{other}" if other not in job.after else None
                     refused.append(
                         Remark(place=place, message=f"there is no job {other} to follow or to start", hint=hint)
@@ -191,6 +192,10 @@ class Applier:
                 message = f"these jobs would start each other for ever: {' → '.join(way)}"
                 refused.append(Remark(place=places[job_id], message=message))
         return refused
+
+
+def _file(found: Found) -> Path:
+    return found.dir.path / found.service
 
 
 def _refusal(wanted: Wanted, error: LshError) -> Remark:

@@ -146,7 +146,8 @@ class Batch(Control):
                 self._take_back(changes, active)
                 self._write_list(cut_off)
                 raise
-            self._write_list(cut_off - {change.id for change in changes})
+            left = cut_off - {change.id for change in changes}
+            self._write_list(each for each in left if (found := self.jobs.find(each)) and found.changed)
         self._note_all(changes, verb)
 
     def _make(self, changes: Sequence[Change], *, reload: bool) -> None:

@@ -70,12 +70,17 @@ class Reader:
         found: list[Source] = []
         for index, name in enumerate(names):
             place = located.place("include", index)
-            paths = sorted(path.parent.glob(name)) if _has_wildcard(name) else [path.parent / name]
+            paths = [path.parent / name]
+            if _has_wildcard(name):
+                folder, pattern = paths[0].parent, paths[0].name
+                if _has_wildcard(str(folder)) or not folder.is_dir():
+                    self._refuse(place, f"{folder} is no folder", hint="wildcards may stand in a file's name")
+                paths = sorted(each for each in folder.glob(pattern) if each.suffix in ENDINGS)
             found += filter(None, (self._file(each, asking, asked=place) for each in paths))
         return Source(located=located, includes=tuple(found))
 
-    def _refuse(self, place: Place, message: str) -> None:
-        self.refused.append(Remark(place=place, message=message))
+    def _refuse(self, place: Place, message: str, *, hint: str | None = None) -> None:
+        self.refused.append(Remark(place=place, message=message, hint=hint))
 
 
 def templates(scope: Scope) -> dict[str, Template]:
