@@ -2,8 +2,8 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,13 +23,15 @@ Action = Literal["add", "unchanged", "differs"]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One line of a crontab and the job it becomes. ``found``: the job of that name that is there."""
+    """One line of a crontab and the job it becomes. ``found``: the job of that name that is there; ``files``: the unit
+    files that it gets."""
 
     source: Source
     entry: Entry
     job: Job
     action: Action
     found: Found | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ class Importer:
                 job=step.job,
                 found=step.found,
                 enabled=step.found is None or step.found.pair.enabled,
-                files=self._control.render(step.job),
+                files=step.files,
             )
             for step in (*plan.steps_to("add"), *plan.steps_to("differs"))
         ]
@@ -166,12 +168,12 @@ class Importer:
     def _new_step(self, source: Source, entry: Entry, job: Job, claimed: set[str], existing: dict[str, Found]) -> Step:
         job = replace(job, name=free_name(job.name, claimed))
         found = existing.get(job.id)
-        self._control.render(job)
+        files = self._control.render(job)
         if found is None:
             self._control.check_new(job, transient=False)
-            return Step(source=source, entry=entry, job=job, action="add")
+            return Step(source=source, entry=entry, job=job, action="add", files=files)
         _ = found.valid_job
-        return Step(source=source, entry=entry, job=job, action="differs", found=found)
+        return Step(source=source, entry=entry, job=job, action="differs", found=found, files=files)
 
     def _check_form(self, source: Source, read: Crontab) -> None:
         words = {entry.command.split()[0] for entry in read.entries}

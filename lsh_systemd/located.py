@@ -22,6 +22,11 @@ ENDINGS = (".yaml", ".yml", ".toml", ".json")
 _MOST_VALUES = 500_000
 _DEEPEST = 40
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+# What begins a text that YAML takes for something else.
+_QUOTE = {
+    r"\*": "a text that begins with * is written in quotes: '*/15 * * * *'",
+    r"\{\{": "a text that begins with {{ is written in quotes: '{{ name }}'",
+}
 _TOML_PLACE = re.compile(r" \((?:at line (\d+), column (\d+)|at end of document)\)$")
 _TOML_KEY = re.compile(r"""[ \t]*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|([A-Za-z0-9_-]+))[ \t]*(\.?)""")
 _TOML_SKIP = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)+")
@@ -204,7 +209,10 @@ class _Yaml:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             said = " ".join(filter(None, (error.context, error.problem)))
-            raise Misplaced(self._place(mark) if mark else Place(file=self._file), f"no YAML: {said}") from None
+            place = self._place(mark) if mark else Place(file=self._file)
+            near = " ".join(text.splitlines()[max(0, place.line - 2) : place.line])
+            hint = next((hint for mark, hint in _QUOTE.items() if re.search(rf"[:-]\s+{mark}", near)), None)
+            raise Misplaced(place, f"no YAML: {said}", hint=hint) from None
         except (
             yaml.YAMLError,
             ValueError,
@@ -246,7 +254,7 @@ class _Yaml:
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise Misplaced(self._place(key.start_mark), "a key must be text")
+                raise Misplaced(self._place(key.start_mark), "a key must be text", hint=_QUOTE[r"\{\{"])
             if key.value in seen:
                 raise Misplaced(self._place(key.start_mark), f"{visible(key.value)} is there twice")
             seen.add(key.value)

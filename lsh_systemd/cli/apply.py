@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
-from lsh_systemd.errors import BadInput
+from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import escape_controls, visible
 
 if TYPE_CHECKING:
     from lsh_systemd.applying import Plan, Step
+    from lsh_systemd.located import Remark
 
 # What `diff` and `apply --dry-run` end with where something would change.
 DIFFERS = 3
@@ -58,7 +59,7 @@ def apply_command(
     lshctl apply -f jobs.yaml --dry-run
     lshctl apply -f /srv/jobs.d --prune
     """
-    plan = _plan(app, files, variables, prune=prune, force=force)
+    plan = _plan(app, files, variables, prune=prune, force=force, as_json=as_json)
     if not dry_run and plan.changes:
         from lsh_systemd.applying import Applier
 
@@ -82,13 +83,15 @@ def diff_command(app: App, files: tuple[str, ...], variables: tuple[str, ...], p
     \b
     lshctl diff -f jobs.yaml --prune
     """
-    plan = _plan(app, files, variables, prune=prune, force=True)
+    plan = _plan(app, files, variables, prune=prune, force=True, as_json=as_json)
     _show(plan, as_json=as_json, applied=False, in_full=True)
     if plan.changes:
         sys.exit(DIFFERS)
 
 
-def _plan(app: App, files: tuple[str, ...], variables: tuple[str, ...], *, prune: bool, force: bool) -> "Plan":
+def _plan(
+    app: App, files: tuple[str, ...], variables: tuple[str, ...], *, prune: bool, force: bool, as_json: bool
+) -> "Plan":
     """What is to be done. Raises BadInput, with all errors of all files on standard error, for what cannot be."""
     from lsh_systemd import jobspec, specfiles
     from lsh_systemd.applying import Applier
@@ -102,14 +105,22 @@ def _plan(app: App, files: tuple[str, ...], variables: tuple[str, ...], *, prune
         environ=os.environ,
     )
     refused = [*reader.refused, *gathered.refused]
-    plan = Applier(app.batch).plan(gathered.wanted, prune=gathered.projects if prune else frozenset(), force=force)
-    refused += plan.refused
-    for remark in sorted(refused, key=lambda each: each.place):
+    try:
+        plan = Applier(app.batch).plan(gathered.wanted, prune=gathered.projects if prune else frozenset(), force=force)
+    except LshError:
+        if not refused:
+            raise
+    else:
+        refused += plan.refused
+    if not refused:
+        return plan
+    refused.sort(key=lambda each: each.place)
+    if as_json:
+        print_json({"applied": False, "jobs": [], "refused": [*map(_remark_json, refused)], "notes": []})
+    for remark in refused:
         click.echo(escape_controls(str(remark), keep=""), err=True)
-    if refused:
-        count = len(refused)
-        raise BadInput(f"{count} error{'s' if count > 1 else ''} in job files; nothing was changed")
-    return plan
+    count = len(refused)
+    raise BadInput(f"{count} error{'s' if count > 1 else ''} in job files; nothing was changed")
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -121,7 +132,8 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _show(plan: "Plan", *, as_json: bool, applied: bool, in_full: bool) -> None:
     if as_json:
-        print_json({"applied": applied, "jobs": [_step_json(step) for step in plan.steps]})
+        told = {"applied": applied, "jobs": [_step_json(step) for step in plan.steps], "refused": []}
+        print_json(told | {"notes": [_remark_json(note) for note in plan.notes]})
         return
     for note in plan.notes:
         click.echo(f"{click.style('Note:', fg='yellow')} {escape_controls(str(note), keep='')}", err=True)
@@ -166,4 +178,15 @@ def _step_json(step: "Step") -> dict[str, Any]:
         "file": place.file if place else None,
         "line": place.line if place else None,
         "difference": {name: list(pair) for name, pair in step.difference.items()},
+    }
+
+
+def _remark_json(remark: "Remark") -> dict[str, Any]:
+    place = remark.place
+    return {
+        "file": place.file,
+        "line": place.line,
+        "column": place.column,
+        "message": remark.message,
+        "hint": remark.hint,
     }

@@ -107,6 +107,22 @@ def test_a_mistake_is_told_at_its_place(file: str, text: str, place: str, said: 
     assert place in caught.value.message and said in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("jobs:\n- schedule: */5 * * * *\n  name: x\n", "begins with *"),
+        ("schedule: * * * * *", "begins with *"),
+        ("command: {{ a }} x\n", "begins with {{"),
+        ("command: {{ a }}\n", "begins with {{"),
+        ("command: [1", None),
+    ],
+)
+def test_what_should_be_in_quotes_is_told(text: str, hint: str | None) -> None:
+    with pytest.raises(Misplaced) as caught:
+        read(text, file="a.yaml")
+    assert hint is None if caught.value.hint is None else hint and hint in caught.value.hint
+
+
 def test_a_bomb_of_anchors_does_not_go_off() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
