@@ -135,3 +135,77 @@ def test_a_failure_takes_all_back_and_a_killed_apply_is_finished_by_the_next(lsh
     assert not [name for name in lsh.files() if "/." in name.removeprefix("/home/bob/.config")]
     lsh.check_fresh()
     assert set(applied(lsh, "-f", path(lsh, f"project: {n}\n"), "--prune").values()) == {"remove"}
+
+
+def test_what_is_exported_is_applied_as_the_same_jobs(lsh: Lsh) -> None:
+    n = lsh.new_name()
+    lsh.add("--schedule", "0 2 * * *", "--env", "A=b c", "--retries", "2", "--", "echo '{{ x }}' $A %n", name=f"{n}-a")
+    lsh.add("--every", "2h", "--disabled", "--no-shell", "--", "/bin/true", "a b", name=f"{n}-b")
+    lsh.add("--on-boot", "--description=ü", "--", "true", name=f"{n}-c")
+    ids = [f"{n}-{job}" for job in "abc"]
+    before = {job: lsh.json("show", job) for job in ids}
+    for form in ("yaml", "toml", "json"):
+        file = path(lsh, lsh("export", "--format", form, *ids).stdout, name=f"jobs.{form}")
+        lsh("remove", *ids)
+        assert set(applied(lsh, "-f", file).values()) == {"add"}
+        for job in ids:
+            told = lsh.json("show", job)
+            assert told["definition"].pop("applied") == "default"
+            before[job]["definition"].pop("applied", None)
+            assert (told["definition"], told["enabled"]) == (before[job]["definition"], before[job]["enabled"])
+    units = lsh("export", "--format", "systemd", ids[0]).stdout
+    assert units.startswith(f"# {lsh.folder}/lsh-{ids[0]}.service\n") and "OnCalendar=" in units
+    head, *rows = lsh("export", "--format", "csv", *ids).stdout.splitlines()
+    assert head.startswith("id,name,schedule") and len(rows) == 3
+
+
+def test_a_template_becomes_a_job_and_no_value_a_command(lsh: Lsh) -> None:
+    folder, n = lsh.new_path(), lsh.new_name()
+    lsh.machine.write(f"{folder}/in/it's $(touch canary).log", "", user=lsh.user)
+    lsh.machine.run("touch", "-d", "2020-01-01", f"{folder}/in/it's $(touch canary).log", user=lsh.user)
+    lsh.machine.write(f"{folder}/; touch canary; #/x.log", "", user=lsh.user)
+    shown = lsh("add", "--template", "log-cleanup", "--dry-run").stdout
+    assert "find /var/log -name" in shown and "OnCalendar=Sun *-*-* 03:00:00" in shown
+    said = lsh.refused("add", "--template", "log-cleanup", "--set", "days=; touch canary", n)
+    assert "days is a whole number" in said
+    for at, place in enumerate((f"{folder}/in", f"{folder}/; touch canary; #")):
+        lsh("add", f"{n}-{at}", "--template", "log-cleanup", "--set", f"folder={place}", "--working-dir", folder)
+        assert lsh.run(f"{n}-{at}")["result"] == "success"
+    assert lsh.machine.run("find", folder, "-type", "f").stdout == f"{folder}/; touch canary; #/x.log\n"
+    mine = path(lsh, "templates: {mine: {parameters: {v: {}}, job: {command: 'echo {{ v }}'}}}", name=f"{n}.yaml")
+    lsh("templates", "add", mine)
+    try:
+        lsh("add", n, "--template", "mine", "--set", "v=$HOME;id")
+        assert lsh.run(n)["output"] == "$HOME;id\n"
+    finally:
+        kept = "/etc/lsh" if lsh.scope == "system" else "/home/bob/.config/lsh"
+        lsh.machine.run("rm", f"{kept}/templates.d/{n}.yaml")
+
+
+def test_shipped_templates_do_their_work(lsh: Lsh) -> None:
+    folder = lsh.new_path()
+    for name, text in {"in/one": "1\n", "in/two words": "2\n", "old/session": "x", "new/session": "x"}.items():
+        lsh.machine.write(f"{folder}/{name}", text, user=lsh.user)
+    lsh.machine.run("mkdir", f"{folder}/done", user=lsh.user)
+    lsh.machine.run("touch", "-d", "2020-01-01", f"{folder}/old/session", user=lsh.user)
+    lsh.machine.run("sh", "-c", 'sha256sum "$0"/new/* >"$0/sums"', folder, user=lsh.user)
+
+    def ends(template: str, *values: str) -> tuple[str, str]:
+        name = lsh.new_name()
+        lsh("add", name, "--template", template, *(word for value in values for word in ("--set", value)))
+        run = lsh.run(name, check=False)
+        return run["result"], run["output"]
+
+    where = (f"folder={folder}/in", f"done={folder}/done")
+    assert ends("import-files", *where, "program=/bin/cat") == ("success", "1\n2\n")
+    assert (
+        lsh.machine.run("ls", f"{folder}/in", f"{folder}/done").stdout
+        == f"{folder}/done:\none\ntwo words\n\n{folder}/in:\n"
+    )
+    assert ends("session-cleanup", f"folder={folder}", "minutes=60000")[0] == "success"
+    assert lsh.machine.run("find", folder, "-name", "session").stdout == f"{folder}/new/session\n"
+    assert ends("file-integrity", f"manifest={folder}/sums") == ("success", "")
+    lsh.machine.write(f"{folder}/new/session", "y", user=lsh.user)
+    result, output = ends("file-integrity", f"manifest={folder}/sums")
+    assert result == "exit-code" and f"{folder}/new/session: FAILED" in output
+    assert ends("disk-space", "percent=100")[0] == "success"
