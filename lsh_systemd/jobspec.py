@@ -14,8 +14,9 @@ from typing import Any
 
 from lsh_systemd import jobtemplate
 from lsh_systemd.errors import BadInput
-from lsh_systemd.filling import Look, Value, fill, fill_command, fill_whole, fill_words
-from lsh_systemd.job import DEFAULT_SHELL, Job, check_project
+from lsh_systemd.filling import Look, Value
+from lsh_systemd.job import Job, check_project
+from lsh_systemd.jobfields import Fields, fill_field, fill_plain, instantiate, merged, shell_of
 from lsh_systemd.jobfile import FIELDS, from_plain, wrong_fields
 from lsh_systemd.jobtemplate import Template
 from lsh_systemd.located import Located, Place, Remark
@@ -24,10 +25,6 @@ from lsh_systemd.text import visible
 DEFAULT_PROJECT = "default"
 SECTIONS = ("project", "include", "vars", "defaults", "templates", "jobs")
 _EXTRAS = ("enabled", "template", "set")
-_KINDS = ("schedule", "calendar", "every", "at", "on_boot")
-_COMMANDS = ("command", "condition", "on_success", "on_failure")
-
-Fields = dict[str, tuple[Any, Place]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,21 +84,6 @@ def gather(
     )
 
 
-def instantiate(
-    template: Template,
-    given: Mapping[str, Any],
-    *,
-    own: Mapping[str, Any],
-) -> tuple[dict[str, Any], bool]:
-    """The fields of the job that a template gives, over them those that are the caller's own, and whether its schedule
-    counts. Raises BadInput."""
-    values = template.values(given)
-    fields = {name: _fill_field(name, value, _finder(values), template.job) for name, value in template.job.items()}
-    fields.setdefault("name", template.id)
-    enabled = fields.pop("enabled", True) is not False
-    return _over(fields, own), enabled
-
-
 class _Reader:
     """One call's walk through the files."""
 
@@ -139,7 +121,7 @@ class _Reader:
             defaults |= context.defaults
             templates |= context.templates
         variables |= self._section(located, data, "vars")
-        defaults = _merged(defaults, self._defaults(located, data))
+        defaults = merged(defaults, self._defaults(located, data))
         for name, plain in self._section(located, data, "templates").items():
             with self._at(located.place("templates", name)):
                 templates[name] = jobtemplate.from_plain(name, plain, source=located.file)
@@ -201,20 +183,23 @@ class _Reader:
         for key in [key for key in own if (key not in FIELDS and key not in _EXTRAS) or key == "applied"]:
             self._refuse(own[key][1], f"{visible(key)} is not a field of a job", hint=_near(key, (*FIELDS, *_EXTRAS)))
             del own[key]
-        fields = self._filled(_without(own, "template", "set"), context, place)
         given, template = own.get("set", ({}, place)), own.get("template")
         if template is None and "set" in own:
             self._refuse(given[1], "set goes with a template")
+        known = context.templates.get(template[0]) if template and isinstance(template[0], str) else None
+        hands = (_values(own), known.job if known else {}, _values(context.defaults))
+        shell = shell_of(*hands)
+        fields = self._filled(_without(own, "template", "set"), context, shell)
         under: Fields = {}
         if template is not None:
             with self._at(template[1]):
-                under = self._from_template(template, given, context)
+                under = self._from_template(template, given, context, shell)
             if not under:
                 return
-        defaults = self._filled(context.defaults, context, place)
+        defaults = self._filled(context.defaults, context, shell)
         if fields is None or defaults is None:
             return
-        fields = _merged(_merged(defaults, under), fields)
+        fields = merged(merged(defaults, under), fields)
         fields["applied"] = (context.project, place)
         enabled = fields.pop("enabled", (True, place))
         if not isinstance(enabled[0], bool):
@@ -237,7 +222,9 @@ class _Reader:
             return
         self.wanted[job.id] = Wanted(job=job, enabled=enabled[0] is not False, place=place, places=places)
 
-    def _from_template(self, template: tuple[Any, Place], given: tuple[Any, Place], context: _Context) -> Fields:
+    def _from_template(
+        self, template: tuple[Any, Place], given: tuple[Any, Place], context: _Context, shell: Any
+    ) -> Fields:
         name, place = template
         if not isinstance(name, str) or name not in context.templates:
             hint = _near(str(name), context.templates) or "lshctl templates list"
@@ -247,19 +234,18 @@ class _Reader:
             if not isinstance(values, dict):
                 raise BadInput("set must be a table: the template's parameters")
             look = self._look(context)
-            filled = {key: _fill_plain(value, look) for key, value in values.items()}
-            fields, enabled = instantiate(context.templates[name], filled, own={})
+            filled = {key: fill_plain(value, look) for key, value in values.items()}
+            fields, enabled = instantiate(context.templates[name], filled, own={}, shell=shell)
             fields.setdefault("enabled", enabled)
             return {key: (value, place) for key, value in fields.items()}
         return {}
 
-    def _filled(self, fields: Fields, context: _Context, place: Place) -> Fields | None:
+    def _filled(self, fields: Fields, context: _Context, shell: Any) -> Fields | None:
         """The fields with the variables' values in them; None where one cannot be had."""
         look, filled, good = self._look(context), {}, True
-        values = {key: value for key, (value, _) in fields.items()}
         for key, (value, at) in fields.items():
             try:
-                filled[key] = (_fill_field(key, value, look, values), at)
+                filled[key] = (fill_field(key, value, look, shell=shell), at)
             except BadInput as error:
                 self._refuse(at, error.message, hint=error.hint)
                 good = False
@@ -281,7 +267,7 @@ class _Reader:
                 raise BadInput(f"the variable {name} asks for itself")
             value = known[name]
             if name not in self._variables:  # what is given from outside is taken as it is
-                value = _fill_plain(value, lambda other: look(other, (*asking, name)))
+                value = fill_plain(value, lambda other: look(other, (*asking, name)))
             items = value if isinstance(value, list) else [value]
             if not all(isinstance(each, str | int) for each in items):
                 raise BadInput(f"the variable {name} must be text, a number, true or false, or a list of such")
@@ -314,56 +300,8 @@ class _Noting:
         return True
 
 
-def _finder(values: Mapping[str, Value]) -> Look:
-    def look(name: str) -> Value:
-        if name not in values:
-            raise BadInput(f"the template has no parameter {name}", hint="a mistake in the template itself")
-        return values[name]
-
-    return look
-
-
-def _fill_field(name: str, value: Any, look: Look, fields: Mapping[str, Any]) -> Any:
-    """A field's value with the values of ``{{ names }}`` in it: in commands as words of the shell."""
-    if name not in _COMMANDS:
-        return _fill_plain(value, look)
-    shell = fields.get("shell")
-    shell = shell if name == "command" and isinstance(shell, str) else DEFAULT_SHELL
-    if isinstance(value, str):
-        return fill_command(value, look, shell=shell)
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        return value
-    return fill_words(value, look) if name == "command" else [fill_command(each, look) for each in value]
-
-
-def _fill_plain(value: Any, look: Look) -> Any:
-    if isinstance(value, str):
-        return fill_whole(value, look)
-    if isinstance(value, list):
-        items: list[Any] = []
-        for each in value:
-            filled = _fill_plain(each, look)
-            items += filled if isinstance(each, str) and isinstance(filled, list) else [filled]
-        return items
-    if isinstance(value, dict):
-        return {fill(key, look): _fill_plain(each, look) for key, each in value.items()}
-    return value
-
-
-def _merged(under: Fields, over: Fields) -> Fields:
-    """The fields of a job over its defaults: of kinds of schedule one counts, and variables are added."""
-    if any(kind in over for kind in _KINDS):
-        under = {name: each for name, each in under.items() if name not in _KINDS}
-    merged = under | over
-    if "env" in under and "env" in over and isinstance(under["env"][0], dict) and isinstance(over["env"][0], dict):
-        merged["env"] = ({**under["env"][0], **over["env"][0]}, over["env"][1])
-    return merged
-
-
-def _over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    nowhere = Place(file="")
-    pairs = [{name: (value, nowhere) for name, value in fields.items()} for fields in (under, over)]
-    return {name: value for name, (value, _) in _merged(*pairs).items() if value is not None}
+def _values(fields: Fields) -> dict[str, Any]:
+    return {name: value for name, (value, _) in fields.items()}
 
 
 def _without(fields: Fields, *names: str) -> Fields:

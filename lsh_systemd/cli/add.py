@@ -19,6 +19,7 @@ from lsh_systemd.text import escape_controls, visible
 @click.command("add", cls=GroupedCommand)
 @click.argument("name", required=False)
 @click.argument("command", nargs=-1)
+@job_options
 @click.option(
     "--template", cls=Grouped, group="Template", metavar="ID", help="Begin with a template of `lshctl templates list`."
 )
@@ -31,7 +32,6 @@ from lsh_systemd.text import escape_controls, visible
     metavar="NAME=VALUE",
     help="A value that the template asks for; may be repeated.",
 )
-@job_options
 @click.option("--transient", is_flag=True, help="Until the next reboot only.")
 @click.option("--disabled", is_flag=True, help="Make the job, but let its schedule rest.")
 @dry_run_option
@@ -94,7 +94,7 @@ def _from_template(
     app: App, template_id: str, values: tuple[str, ...], own: dict[str, Any]
 ) -> tuple[dict[str, Any], bool]:
     """The fields of the job that the template gives, and whether its schedule counts."""
-    from lsh_systemd import jobspec, specfiles
+    from lsh_systemd import jobfields, specfiles
 
     given: dict[str, Any] = {}
     for text in values:
@@ -106,7 +106,7 @@ def _from_template(
             if isinstance(given.get(name), list)
             else ([given[name], value] if name in given else value)
         )
-    return jobspec.instantiate(specfiles.template(app.scope, template_id), given, own=own)
+    return jobfields.instantiate(specfiles.template(app.scope, template_id), given, own=own)
 
 
 def say_next(job: Job, next_usec: int | None, *, disabled: bool) -> None:

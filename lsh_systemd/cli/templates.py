@@ -28,7 +28,7 @@ def templates_command() -> None:
 @json_option
 @with_app
 def list_command(app: App, as_json: bool) -> None:
-    """List the templates: those that lshctl brings, the machine's and your own."""
+    """List the templates."""
     from lsh_systemd import specfiles
 
     found = sorted(specfiles.templates(app.scope).values(), key=lambda each: each.id)
@@ -68,9 +68,10 @@ def show_command(app: App, template_id: str, as_json: bool) -> None:
 @click.option("--replace", is_flag=True, help="Even where there is a file of that name.")
 @with_app
 def add_command(app: App, file: str, replace: bool) -> None:
-    """Keep the templates of a file: in /etc/lsh/templates.d, or ~/.config/lsh/templates.d.
+    """Keep a file of templates of your own.
 
-    The file is YAML, TOML or JSON: a table `templates`, id → description, parameters and job, as in job files.
+    It goes into /etc/lsh/templates.d, or ~/.config/lsh/templates.d, and is YAML, TOML or JSON: a table `templates`,
+    id → description, parameters and job, as in job files. One with the id of another wins.
     """
     from lsh_systemd import specfiles
 

@@ -73,6 +73,26 @@ def test_a_file_comes_to_jobs(text: str, wanted: Job) -> None:
     assert jobs(text) == {"a": wanted}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "defaults: {shell: /usr/bin/python3}\njobs: {a: {command: 'print({{ v }})'}}",
+        "jobs: {a: {shell: /usr/bin/fish, command: 'x {{ v }}'}}",
+        "jobs: {a: {shell: /usr/bin/fish, template: dump, set: {db: '{{ v }}'}}}",
+        "defaults: {shell: /usr/bin/fish}\njobs: {a: {template: dump, set: {db: '{{ v }}'}}}",
+    ],
+)
+def test_what_no_known_shell_reads_gets_harmless_values_only(text: str) -> None:
+    assert gathered(text, v="abc").refused == ()
+    (refused,) = gathered(text, v="x'\\").refused
+    assert "cannot be" in refused.message
+
+
+def test_a_shell_that_is_taken_back_is_the_usual_one() -> None:
+    text = "defaults: {shell: /usr/bin/fish}\njobs: {a: {shell: null, command: 'x {{ v }}'}}"
+    assert jobs(text, v="b c")["a"].command == "x 'b c'"
+
+
 def test_what_is_included_holds_and_the_nearer_wins() -> None:
     common = "vars: {a: 1, b: 2}\ndefaults: {nice: 3, timeout: 1h}\njobs: {i: {command: 'x {{ b }}'}}"
     found = jobs("vars: {b: 9}\ndefaults: {nice: 4}\njobs: {o: {command: 'x {{ a }} {{ b }}'}}", common)

@@ -11,8 +11,8 @@ import pytest
 from lsh_systemd import danger, specfiles
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
+from lsh_systemd.jobfields import instantiate
 from lsh_systemd.jobfile import from_plain
-from lsh_systemd.jobspec import instantiate
 from lsh_systemd.jobtemplate import Parameter, Template
 from lsh_systemd.scope import Scope
 
