@@ -1,7 +1,7 @@
 """Jobs → the text of a job file, which ``jobspec`` reads back as the same jobs. Pure; here yaml writes."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lsh_systemd.filling import escaped
@@ -32,11 +32,16 @@ def write(data: dict[str, Any], form: str) -> str:
         import tomli_w
 
         return escape_in_json(tomli_w.dumps(data))
-    text = _yaml(data, allow_unicode=True)
-    return text if escape_controls(text) == text else _yaml(data, allow_unicode=False)
+    return write_documents([data], separate=False)
 
 
-def _yaml(data: dict[str, Any], *, allow_unicode: bool) -> str:
+def write_documents(documents: Sequence[dict[str, Any]], *, separate: bool = True) -> str:
+    """Any data as YAML documents; as safe for a terminal."""
+    text = _yaml(documents, separate=separate, allow_unicode=True)
+    return text if escape_controls(text) == text else _yaml(documents, separate=separate, allow_unicode=False)
+
+
+def _yaml(documents: Sequence[dict[str, Any]], *, separate: bool, allow_unicode: bool) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):  # type: ignore[misc]
@@ -49,7 +54,9 @@ def _yaml(data: dict[str, Any], *, allow_unicode: bool) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
     Dumper.add_representer(str, represent_text)
-    dumped = yaml.dump(data, Dumper=Dumper, allow_unicode=allow_unicode, sort_keys=False, width=4096)
+    dumped = yaml.dump_all(
+        documents, Dumper=Dumper, explicit_start=separate, allow_unicode=allow_unicode, sort_keys=False, width=4096
+    )
     assert isinstance(dumped, str)
     return dumped
 

@@ -11,6 +11,7 @@ from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls
 
 if TYPE_CHECKING:
+    from lsh_systemd.cronjobs import Exported
     from lsh_systemd.job import Job
     from lsh_systemd.jobs import Found
 
@@ -20,17 +21,19 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "target",
-    type=click.Choice(["yaml", "toml", "json", "csv", "crontab", "systemd"]),
+    type=click.Choice(["yaml", "toml", "json", "csv", "crontab", "systemd", "kubernetes"]),
     default="crontab",
-    help="yaml, toml and json are job files, which `lshctl apply` takes back; systemd: the unit files.",
+    help="yaml, toml and json are job files, which `lshctl apply` takes back; systemd: the unit files; kubernetes: "
+    "CronJobs.",
 )
 @click.option(
     "--form",
     type=click.Choice(["user", "system"]),
     help="Of a crontab. system: with a user column, as /etc/cron.d (the default for jobs of the machine).",
 )
+@click.option("--image", metavar="IMAGE", help="What the containers of CronJobs run.")
 @with_app
-def export_command(app: App, names: tuple[str, ...], target: str, form: str | None) -> None:
+def export_command(app: App, names: tuple[str, ...], target: str, form: str | None, image: str | None) -> None:
     """Write jobs in another form.
 
     Standard error says, a line each, which jobs the form cannot hold, and what of the others is lost there. Secrets are
@@ -42,6 +45,8 @@ def export_command(app: App, names: tuple[str, ...], target: str, form: str | No
     """
     if form and target != "crontab":
         raise BadInput("--form is for --format crontab")
+    if (image is None) == (target == "kubernetes"):
+        raise BadInput("--image and --format kubernetes go together", hint="--format kubernetes --image debian:13")
     founds = list(map(app.jobs.get, names)) if names else app.jobs.all()
     for found in founds:
         if found.job is None:
@@ -51,6 +56,8 @@ def export_command(app: App, names: tuple[str, ...], target: str, form: str | No
         _print_crontab(app, readable, form)
     elif target == "systemd":
         _print_units([found for found, _ in readable])
+    elif target == "kubernetes":
+        _print_cronjobs(readable, str(image))
     elif target == "csv":
         _print_csv(readable)
     else:
@@ -65,6 +72,17 @@ def _print_crontab(app: App, readable: "Sequence[tuple[Found, Job]]", form: str 
     owner = "root" if app.scope is Scope.SYSTEM else crontabs.caller()
     jobs = [(job, found.pair.enabled or not job.has_timer) for found, job in readable]
     exported = cronjobs.export(jobs, form=kind, scope=app.scope, owner=owner, account=crontabs.account)
+    _print_exported(exported)
+
+
+def _print_cronjobs(readable: "Sequence[tuple[Found, Job]]", image: str) -> None:
+    from lsh_systemd import analyze, kubernetes
+
+    jobs = [(job, found.pair.enabled) for found, job in readable]
+    _print_exported(kubernetes.export(jobs, image=image, local_zone=analyze.local_zone()))
+
+
+def _print_exported(exported: "Exported") -> None:
     click.echo(exported.text, nl=False)
     for name, reason in exported.left_out:
         say("Left out", f"{name}: {reason}", "red")

@@ -19,7 +19,7 @@ FLOORS = {
     0: "__init__ errors",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
     "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields jobfile "
-    "jobschema jobspec jobtemplate located plots queueing retry rollup rows run said sandbox schedule scope "
+    "jobschema jobspec jobtemplate kubernetes located plots queueing retry rollup rows run said sandbox schedule scope "
     "shellwords span spec stats surprises text timetable unit writers zones",
     2: "alertfile analyze caps config crontabs figures ics journal manager notify probe queue remote sayings schema "
     "scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault",
