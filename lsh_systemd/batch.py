@@ -179,19 +179,24 @@ class Batch(Control):
 
     def _prepare(self, change: Change) -> None:
         """What is kept of a job beside its files."""
-        job, old = change.job, change.found.job if change.found else None
+        job, found = change.job, change.found
         if job is None:
             return
-        if change.found is None:
+        if found is None:
             self.stamps.forget(job.timer)
-        if change.found is None or (change.new_timer and (job != old or job.persistent)):
+        old = found.job if found else None
+        wakes = found is None or (change.enabled and not found.pair.enabled)  # what was missed meanwhile stays missed
+        if wakes or (change.new_timer and (job != old or job.persistent)):
             self._restamp(job)
-        if change.found is None or old is None or bool(job.after) != bool(old.after):
+        if wakes or old is None or bool(job.after) != bool(old.after):
             follow.begin_anew(self.scope, job)
         if change.enabled:
             self.stamps.wake(job.timer)
-        elif job.has_timer:
+            return
+        if job.has_timer:
             self.stamps.rest(job.timer)
+        if found:
+            self.cancel_retry(found)
 
     def _forget(self, change: Change) -> None:
         assert change.found

@@ -9,7 +9,19 @@ from click.testing import CliRunner
 
 from lsh_systemd import cli
 
-HEAVY = ("jinja2", "croniter", "fastapi", "supabase", "pydbus", "gi", "cryptography", "apprise", "sqlite3", "tomli_w")
+HEAVY = (
+    "jinja2",
+    "croniter",
+    "fastapi",
+    "supabase",
+    "pydbus",
+    "gi",
+    "cryptography",
+    "apprise",
+    "sqlite3",
+    "tomli_w",
+    "yaml",
+)
 
 
 def imported_by(*arguments: str) -> set[str]:

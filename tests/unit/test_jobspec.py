@@ -1,20 +1,23 @@
 """Job files: what they come to, every error at its place; and what is exported is read back the same."""
 
 import json
+import textwrap
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from lsh_systemd import jobexport, jobschema, jobtemplate
+from lsh_systemd import jobexport, jobschema, jobtemplate, specfiles
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import FIELDS, from_plain
 from lsh_systemd.jobspec import Gathered, Source, gather
 from lsh_systemd.located import read
+from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls
 from tests.hostile import plain_jobs
 
@@ -208,6 +211,19 @@ def test_an_export_is_read_back_as_the_same_job(plain: dict[str, Any], enabled: 
         found = gathered(text, file=f"a.{form}")
         assert found.refused == ()
         assert [(each.job, each.enabled) for each in found.wanted] == [(one, enabled)]
+
+
+def test_the_readme_s_job_file_is_one() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = readme.partition("    # jobs.yaml\n")[2].partition("\n\n")[0]
+    text = textwrap.dedent(block).replace("include: common.yaml", "")
+    shipped = specfiles.templates(Scope.SYSTEM)
+    found = gather([Source(located=read(text, file="a.yaml"))], templates=shipped, variables={}, environ={})
+    assert found.refused == () and found.projects == {"web"}
+    commands = {each.job.id: each.job.command for each in found.wanted}
+    assert commands["nightly-dump"] == "pg_dump prod | gzip > /backups/prod_$(date +%F).sql.gz"
+    assert commands["tidy"] == "tar -czf /backups/web.tgz /etc '/srv/web data'"
+    assert [each.job.id for each in found.wanted if not each.enabled] == ["tidy"]
 
 
 def test_the_schema_is_one_and_holds_what_is_exported() -> None:
