@@ -18,7 +18,7 @@ from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import RUNNING_STATES, UNIT, ManagerError
-from lsh_systemd.scope import work_dir
+from lsh_systemd.scope import Scope, work_dir
 
 # How long systemd may take to start or stop a hundred timers.
 _SECONDS = 60.0
@@ -86,15 +86,20 @@ class Change:
         return (*sorted(gone - {self.found.service}), *({self.found.service} & gone))
 
 
+def unfinished(scope: Scope) -> frozenset[str]:
+    """The jobs of a batch that was cut off, or goes on."""
+    try:
+        return frozenset(_list(scope).read_text().split())
+    except (OSError, ValueError):
+        return frozenset()
+
+
 class Batch(Control):
     """Control, for many jobs at a time."""
 
     def unfinished(self) -> frozenset[str]:
         """The jobs of a batch that was cut off: what there is of them may be a half."""
-        try:
-            return frozenset(self._list.read_text().split())
-        except (OSError, ValueError):
-            return frozenset()
+        return unfinished(self.scope)
 
     def check_free(self, jobs: Iterable[Job]) -> dict[str, JobExists]:
         """Job's id → why it cannot be made: a unit file of somebody else has its name."""
@@ -312,25 +317,25 @@ class Batch(Control):
             entries.append(self.entry(verb, change.id, told))
         self.journal.tell_all(entries)
 
-    @property
-    def _list(self) -> Path:
-        return work_dir(self.scope) / "applying"
-
     def _write_list(self, ids: Iterable[str]) -> None:
-        text = "".join(f"{each}\n" for each in sorted(ids))
+        path, text = _list(self.scope), "".join(f"{each}\n" for each in sorted(ids))
         try:
             if not text:
-                self._list.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
                 return
-            self._list.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._list.with_suffix(".new")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".new")
             with temporary.open("w") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self._list)
+            temporary.replace(path)
         except OSError as error:
-            raise LshError(f"cannot write {self._list}: {error.strerror}") from None
+            raise LshError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _list(scope: Scope) -> Path:
+    return work_dir(scope) / "applying"
 
 
 def _all_activators(change: Change) -> tuple[str, ...]:

@@ -115,5 +115,6 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "when_socket": st.lists(st.sampled_from(["8080", "[::1]:1", "@x", "/run/x", "/run/%t x"]), max_size=2),
         "on_success": hooks,
         "on_failure": hooks,
+        "applied": st.sampled_from(["web", "a.b-C_9"]),
     },
 ).map(_sensible)
