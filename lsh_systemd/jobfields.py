@@ -13,6 +13,10 @@ from lsh_systemd.located import Place
 Fields = dict[str, tuple[Any, Place]]
 
 _KINDS = ("schedule", "calendar", "every", "at", "on_boot")
+# Fields that only a schedule by the calendar can have.
+_BY_CALENDAR = frozenset(("schedule", "calendar", "at", "anchor"))
+_OF_CALENDAR = frozenset("timezone catch_up catch_up_spread persistent not_before not_after except_calendar".split())
+_CATCH_UP = frozenset(("catch_up", "persistent"))
 _COMMANDS = ("command", "condition", "on_success", "on_failure")
 
 
@@ -73,10 +77,22 @@ def fill_plain(value: Any, look: Look) -> Any:
     return value
 
 
+def fitting(defaults: Fields, over: Fields) -> Fields:
+    """Those of the defaults that a job with these fields can have: a time zone is for schedules that have one."""
+    both = merged(defaults, over)
+    given = {name for name in (*_KINDS, "anchor") if name in both and both[name][0] not in (None, False)}
+    drop = set() if given & _BY_CALENDAR else {*_OF_CALENDAR}
+    drop |= set() if given else {"jitter"}
+    drop |= set() if "schedule" in given else {"seconds"}
+    return {name: each for name, each in defaults.items() if name not in drop}
+
+
 def merged(under: Fields, over: Fields) -> Fields:
-    """The fields of a job over its defaults: of kinds of schedule one counts, and variables are added."""
-    if any(kind in over for kind in _KINDS):
-        under = {name: each for name, each in under.items() if name not in _KINDS}
+    """The fields of a job over its defaults: of kinds of schedule, and of words for catching up, one counts, and
+    variables are added."""
+    for alike in (_KINDS, _CATCH_UP):
+        if any(name in over for name in alike):
+            under = {name: each for name, each in under.items() if name not in alike}
     merged = under | over
     if "env" in under and "env" in over and isinstance(under["env"][0], dict) and isinstance(over["env"][0], dict):
         merged["env"] = ({**under["env"][0], **over["env"][0]}, over["env"][1])

@@ -16,7 +16,7 @@ from lsh_systemd import jobtemplate
 from lsh_systemd.errors import BadInput
 from lsh_systemd.filling import Look, Value
 from lsh_systemd.job import Job, check_project
-from lsh_systemd.jobfields import Fields, fill_field, fill_plain, instantiate, merged, shell_of
+from lsh_systemd.jobfields import Fields, fill_field, fill_plain, fitting, instantiate, merged, shell_of
 from lsh_systemd.jobfile import FIELDS, from_plain, wrong_fields
 from lsh_systemd.jobtemplate import Template
 from lsh_systemd.located import Located, Place, Remark
@@ -199,7 +199,8 @@ class _Reader:
         defaults = self._filled(context.defaults, context, shell)
         if fields is None or defaults is None:
             return
-        fields = merged(merged(defaults, under), fields)
+        fields = merged(under, fields)
+        fields = merged(fitting(defaults, fields), fields)
         fields["applied"] = (context.project, place)
         enabled = fields.pop("enabled", (True, place))
         if not isinstance(enabled[0], bool):
