@@ -145,7 +145,7 @@ class Applier:
         if job.at and job != before:
             self._batch.check_time(job)
         self._batch.check_secrets(job, before)
-        if before is None or job.command != before.command:
+        if not checks.is_judged(job, before):
             found_in = checks.findings(job, self._batch.scope)
             destroys = [each.message for each in found_in if each.destroys]
             if destroys and not (job.allow_dangerous or checks.allowed_by_environment()):

@@ -177,12 +177,7 @@ class _Reader:
         if not isinstance(plain, dict):
             self._refuse(place, "a job must be a table", hint="name: …, command: …, schedule: …")
             return
-        own: Fields = {key: (value, located.place(*where, key)) for key, value in plain.items()}
-        if name is not None:
-            own = {"name": (name, place)} | own
-        for key in [key for key in own if (key not in FIELDS and key not in _EXTRAS) or key == "applied"]:
-            self._refuse(own[key][1], f"{visible(key)} is not a field of a job", hint=_near(key, (*FIELDS, *_EXTRAS)))
-            del own[key]
+        own = self._own_fields(located, where, name, plain)
         given, template = own.get("set", ({}, place)), own.get("template")
         if template is None and "set" in own:
             self._refuse(given[1], "set goes with a template")
@@ -200,7 +195,22 @@ class _Reader:
         if fields is None or defaults is None:
             return
         fields = merged(under, fields)
-        fields = merged(fitting(defaults, fields), fields)
+        self._want(merged(fitting(defaults, fields), fields), context, place)
+
+    def _own_fields(
+        self, located: Located, where: tuple[str | int, ...], name: str | None, plain: Mapping[str, Any]
+    ) -> Fields:
+        """What the file says of the job, less what no job has."""
+        own: Fields = {key: (value, located.place(*where, key)) for key, value in plain.items()}
+        if name is not None:
+            own = {"name": (name, located.place(*where))} | own
+        for key in [key for key in own if (key not in FIELDS and key not in _EXTRAS) or key == "applied"]:
+            self._refuse(own[key][1], f"{visible(key)} is not a field of a job", hint=_near(key, (*FIELDS, *_EXTRAS)))
+            del own[key]
+        return own
+
+    def _want(self, fields: Fields, context: _Context, place: Place) -> None:
+        """Take the job of these fields, whose values are filled in."""
         fields["applied"] = (context.project, place)
         enabled = fields.pop("enabled", (True, place))
         if not isinstance(enabled[0], bool):
