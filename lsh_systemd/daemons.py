@@ -4,11 +4,13 @@ import shlex
 import sys
 import sysconfig
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 from lsh_systemd.errors import LshError
 from lsh_systemd.manager import UNIT, Manager
 from lsh_systemd.scope import Scope, unit_dir
+from lsh_systemd.span import format_span
 from lsh_systemd.unitdir import UnitDir
 
 AGENT = "lsh-agent.service"
@@ -22,7 +24,13 @@ QUEUE = "lsh-queue.path"
 PRUNE_TIMER = "lsh-prune.timer"
 # Sends alerts, when the agent starts it.
 ALERT = "lsh-alert.service"
-_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT)
+# Works on the fleet's queue, where lshctl fleet join has been called.
+FLEET_TIMER = "lsh-fleet.timer"
+_FLEET_FILES = ("lsh-fleet.service", FLEET_TIMER)
+_POLL = "lsh-poll.conf"  # a drop-in
+# Sends what is new to Supabase, when the agent starts it.
+SYNC = "lsh-sync.service"
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT, SYNC)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl, which no package has brought here.\n"
@@ -37,6 +45,33 @@ def enable(manager: Manager) -> str:
             folder.want(name, wants)
             manager.restart(name)
     return manager.wait(AGENT, {"active", "failed"}, seconds=30)
+
+
+def join(manager: Manager, poll: timedelta | None) -> None:
+    """Have the fleet's queue asked for work, now and after a reboot; every ``poll``, or the timer's own span."""
+    folder = UnitDir(unit_dir(manager.scope))
+    with folder.locked():
+        _install(manager, folder, _FLEET_FILES)
+        drop_ins = UnitDir(folder.path / f"{FLEET_TIMER}.d")
+        if poll:
+            # An empty value takes back the timer's other spans, too.
+            spans = f"OnUnitInactiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec={format_span(poll)}\n"
+            spread = f"RandomizedDelaySec={format_span(poll / 10)}\n"
+            drop_ins.write({_POLL: f"{_MARK}[Timer]\n{spans}{spread}"})
+        else:
+            drop_ins.remove(_POLL)
+        folder.want(FLEET_TIMER, "timers.target.wants")
+        manager.reload()
+        manager.restart(FLEET_TIMER)
+
+
+def leave(manager: Manager) -> None:
+    """Ask the fleet's queue for work no more. What runs of it goes on, until whoever cares for it has told its end."""
+    folder = UnitDir(unit_dir(manager.scope))
+    with folder.locked():
+        folder.disable(FLEET_TIMER)
+        if manager.get(FLEET_TIMER, UNIT, "ActiveState") != "inactive":
+            manager.stop(FLEET_TIMER)
 
 
 def provide(manager: Manager, names: Iterable[str]) -> None:
