@@ -15,7 +15,11 @@ Fields = dict[str, tuple[Any, Place]]
 _KINDS = ("schedule", "calendar", "every", "at", "on_boot")
 # Fields that only a schedule by the calendar can have.
 _BY_CALENDAR = frozenset(("schedule", "calendar", "at", "anchor"))
-_OF_CALENDAR = frozenset("timezone catch_up catch_up_spread persistent not_before not_after except_calendar".split())
+_OF_CALENDAR = frozenset(
+    "timezone catch_up catch_up_spread persistent not_before not_after except_calendar once_in_fleet".split()
+)
+# Field → the one without which it means nothing.
+_BELONGS = {"fleet_unreachable": "once_in_fleet", "params": "from_fleet"}
 _CATCH_UP = frozenset(("catch_up", "persistent"))
 _COMMANDS = ("command", "condition", "on_success", "on_failure")
 
@@ -84,7 +88,13 @@ def fitting(defaults: Fields, over: Fields) -> Fields:
     drop = set() if given & _BY_CALENDAR else {*_OF_CALENDAR}
     drop |= set() if given else {"jitter"}
     drop |= set() if "schedule" in given else {"seconds"}
-    return {name: each for name, each in defaults.items() if name not in drop}
+    kept = {name: each for name, each in defaults.items() if name not in drop}
+    both = merged(kept, over)
+    return {
+        name: each
+        for name, each in kept.items()
+        if name not in _BELONGS or both.get(_BELONGS[name], (False,))[0] not in (None, False)
+    }
 
 
 def merged(under: Fields, over: Fields) -> Fields:

@@ -8,6 +8,7 @@ from lsh_systemd.jobfile import FIELDS
 from lsh_systemd.jobtemplate import TYPES
 from lsh_systemd.queueing import OVERLAPS
 from lsh_systemd.sandbox import LEVELS, NETWORKS
+from lsh_systemd.sharing import UNREACHABLE
 
 _TEXT: dict[str, Any] = {"type": "string"}
 # {{ name }} may stand for any value.
@@ -30,7 +31,13 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "wall_time": {**_TEXT, "examples": ["2027-01-31T02:00:00"]},
     "instant": {**_TEXT, "examples": ["2027-01-31T02:00:00Z"]},
 }
-_WORDS = {"catch_up": CATCH_UP, "overlap": OVERLAPS, "sandbox": LEVELS, "network": NETWORKS}
+_WORDS = {
+    "catch_up": CATCH_UP,
+    "overlap": OVERLAPS,
+    "sandbox": LEVELS,
+    "network": NETWORKS,
+    "fleet_unreachable": UNREACHABLE,
+}
 
 
 def schema(descriptions: Mapping[str, str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from lsh_systemd import cron, crontab
+from lsh_systemd import cron, crontab, sharing
 from lsh_systemd.cronjobs import Exported
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
@@ -115,9 +115,11 @@ def _container(job: Job, image: str) -> dict[str, Any]:
 
 def _losses(job: Job) -> Iterable[str]:
     carried = {*_CARRIED, *(["run_as"] if job.run_as and job.run_as.isdecimal() else [])}
-    carried |= {"sandbox", "overlap", "catch_up"}
+    carried |= {"sandbox", "overlap", "catch_up", "once_in_fleet"}
     if names := [name for name in to_plain(job) if name not in carried]:
         yield "a CronJob does not have " + ", ".join(names)
+    if job.once_in_fleet:
+        yield f"it runs once in its cluster, without {sharing.TOKEN}"
     if job.overlap == "queue":
         yield "a time that comes while it runs is let pass (concurrencyPolicy: Forbid)"
     if job.catch_up == "all":

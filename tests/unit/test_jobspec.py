@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -68,6 +69,14 @@ def job(**fields: Any) -> Job:
         ("defaults: {timezone: UTC, jitter: 5m, catch_up: all}\njobs: {a: {command: x, every: 2h}}",
          job(every=timedelta(hours=2), jitter=timedelta(minutes=5))),
         ("defaults: {timezone: UTC, jitter: 5m}\njobs: {a: {command: x}}", job()),
+        ("defaults: {once_in_fleet: true, fleet_unreachable: run, params: P}\njobs: {a: {command: x, every: 2h}}",
+         job(every=timedelta(hours=2))),
+        ("defaults: {once_in_fleet: true, fleet_unreachable: run}\n"
+         "jobs: {a: {command: x, schedule: '@daily', from_fleet: true, params: ['P=[a-z]{3}', Q]}}",
+         job(schedule=("@daily",), once_in_fleet=True, fleet_unreachable="run", from_fleet=True,
+             params=("P=[a-z]{3}", "Q"))),
+        ("defaults: {once_in_fleet: true, fleet_unreachable: run}\n"
+         "jobs: {a: {command: x, schedule: '@daily', once_in_fleet: false}}", job(schedule=("@daily",))),
         ("defaults: {timezone: UTC, catch_up: all}\njobs: {a: {command: x, schedule: '@daily', persistent: true}}",
          job(schedule=("@daily",), timezone="UTC", catch_up="once")),
         ("jobs: {a: {template: dump, set: {db: p q}}}",
@@ -232,16 +241,22 @@ def test_the_readme_s_job_file_is_one() -> None:
 
 
 def test_the_schema_is_one_and_holds_what_is_exported() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     schema = jobschema.schema({"timeout": "How long."})
     validator = jsonschema.Draft202012Validator
     validator.check_schema(schema)
     good = read(
         "vars: {a: 1}\ninclude: b.yaml\ndefaults: {env: {A: 8}, timeout: null}\n"
         "templates: {t: {parameters: {db: null}, job: {command: x}}}\n"
-        "jobs: [{template: t, set: {db: [x]}, retries: '{{ a }}', enabled: false, tags: a}]",
+        "jobs: [{template: t, set: {db: [x]}, retries: '{{ a }}', enabled: false, tags: a,\n"
+        "  once_in_fleet: true, fleet_unreachable: run, from_fleet: '{{ a }}', params: ['P=[a-z]{3}']}]",
         file="a.yaml",
     )
     assert list(validator(schema).iter_errors(good.data)) == []
-    for bad in ("{job: []}", "{jobs: [{comand: x}]}", "{jobs: [{retries: x}]}", "{jobs: [{overlap: maybe}]}"):
+    for bad in (
+        "{job: []}",
+        "{jobs: [{comand: x}]}",
+        "{jobs: [{retries: x}]}",
+        "{jobs: [{overlap: maybe}]}",
+        "{jobs: [{fleet_unreachable: wait}]}",
+    ):
         assert list(validator(schema).iter_errors(read(bad, file="a.yaml").data))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import HealthCheck, assume, given, settings
@@ -17,7 +18,6 @@ from lsh_systemd.jobfile import from_plain
 from lsh_systemd.text import escape_controls
 from tests.hostile import plain_jobs
 
-jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = json.loads((Path(__file__).parent / "corpora/kubernetes-cronjob.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
@@ -111,6 +111,13 @@ def test_what_is_lost_is_said() -> None:
         "a time that comes while it runs is let pass (concurrencyPolicy: Forbid)",
         "of the times missed, one is made up for",
         "it becomes 2 CronJobs, which may run at the same time",
+    ]
+    _, _, lost = exported(
+        job(overlap="skip", once_in_fleet=True, fleet_unreachable="run", from_fleet=True, params=("A",))
+    )
+    assert lost == [
+        "a CronJob does not have fleet_unreachable, from_fleet, params",
+        "it runs once in its cluster, without LSH_FENCING_TOKEN",
     ]
 
 
