@@ -86,7 +86,7 @@ def test_every_line_as_it_is_written(lsh: Lsh, stack: Stack) -> None:
     assert re.search(r"\bsuccess +100", said["lsh daemon db stats --job-id job_123"])
     assert "job-123" in said["lsh cron comprehensive-report"] and "any" in said["lsh cron reports"]
     exported = json.loads(said["lsh cron export --format json"])
-    assert "job-123" in json.dumps(exported)
+    assert [each["name"] for each in exported["jobs"]] == ["any", "Daily Backup", "job_123"]
     assert said["lsh supabase sync"].startswith("Sent: ")
     assert stack.sql("SELECT count(*) FROM public.runs WHERE job = 'job-123'") == "1"
     assert said["lsh push --env prod"] == "Pushed '.env' as version 1 of prod.\n"
