@@ -26,7 +26,7 @@ FLOORS = {
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
     "dispatch doctor elapses fleet fleetqueue follow held importer jobs ledger limits missed once outbox refresh "
     "report retention runs secrecy standing status stuck sync teamsecrets trust unsent",
-    4: "__init__ agent api cli lsh",
+    4: "__init__ agent api cli jobmanager lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
