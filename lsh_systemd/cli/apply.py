@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -13,6 +14,7 @@ from lsh_systemd.text import escape_controls, visible
 
 if TYPE_CHECKING:
     from lsh_systemd.applying import Plan, Step
+    from lsh_systemd.jobspec import Wanted
     from lsh_systemd.located import Remark
 
 # What `diff` and `apply --dry-run` end with where something would change.
@@ -21,8 +23,16 @@ _DONE = {"add": "added", "change": "changed", "remove": "removed", "unchanged": 
 _MARKS = {"add": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}
 
 _files_option = click.option(
-    "-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR|-",
+    "-f", "--file", "files", multiple=True, metavar="FILE|DIR|-",
     help="A job file (.yaml, .toml, .json), a folder of such, or standard input; may be repeated.",
+)  # fmt: skip
+_python_option = click.option(
+    "--python", "modules", multiple=True, metavar="MODULE",
+    help="A Python module whose functions are jobs (lsh_systemd.pythonjobs); may be repeated.",
+)  # fmt: skip
+_interpreter_option = click.option(
+    "--interpreter", metavar="PATH",
+    help="What imports and runs MODULE; without it, the Python of the virtual environment, or of ./.venv.",
 )  # fmt: skip
 _variables_option = click.option(
     "--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the files; may be repeated."
@@ -35,6 +45,8 @@ _force_option = click.option("--force", is_flag=True, help="Even where unit file
 
 @click.command("apply")
 @_files_option
+@_python_option
+@_interpreter_option
 @_variables_option
 @_prune_option
 @_force_option
@@ -44,6 +56,8 @@ _force_option = click.option("--force", is_flag=True, help="Even where unit file
 def apply_command(
     app: App,
     files: tuple[str, ...],
+    modules: tuple[str, ...],
+    interpreter: str | None,
     variables: tuple[str, ...],
     prune: bool,
     force: bool,
@@ -58,8 +72,10 @@ def apply_command(
     \b
     lshctl apply -f jobs.yaml --dry-run
     lshctl apply -f /srv/jobs.d --prune
+    cd /srv/shop && lshctl apply --python shop.jobs --prune
     """
-    plan = _plan(app, files, variables, prune=prune, force=force, as_json=as_json)
+    hands = _Hands(files, modules, interpreter, variables)
+    plan = _plan(app, hands, prune=prune, force=force, as_json=as_json)
     if not dry_run and plan.changes:
         from lsh_systemd.applying import Applier
 
@@ -73,40 +89,65 @@ def apply_command(
 
 @click.command("diff")
 @_files_option
+@_python_option
+@_interpreter_option
 @_variables_option
 @_prune_option
 @json_option
 @with_app
-def diff_command(app: App, files: tuple[str, ...], variables: tuple[str, ...], prune: bool, as_json: bool) -> None:
+def diff_command(
+    app: App,
+    files: tuple[str, ...],
+    modules: tuple[str, ...],
+    interpreter: str | None,
+    variables: tuple[str, ...],
+    prune: bool,
+    as_json: bool,
+) -> None:
     """Show how the machine's jobs differ from what files describe; exit status 3 where they do.
 
     \b
     lshctl diff -f jobs.yaml --prune
     """
-    plan = _plan(app, files, variables, prune=prune, force=True, as_json=as_json)
+    hands = _Hands(files, modules, interpreter, variables)
+    plan = _plan(app, hands, prune=prune, force=True, as_json=as_json)
     _show(plan, as_json=as_json, applied=False, in_full=True)
     if plan.changes:
         sys.exit(DIFFERS)
 
 
-def _plan(
-    app: App, files: tuple[str, ...], variables: tuple[str, ...], *, prune: bool, force: bool, as_json: bool
-) -> "Plan":
+class _Hands(NamedTuple):
+    """From where the jobs come that are wanted."""
+
+    files: tuple[str, ...]
+    modules: tuple[str, ...]
+    interpreter: str | None
+    variables: tuple[str, ...]
+
+
+def _plan(app: App, hands: _Hands, *, prune: bool, force: bool, as_json: bool) -> "Plan":
     """What is to be done. Raises BadInput, with all errors of all files on standard error, for what cannot be."""
-    from lsh_systemd import jobspec, specfiles
+    from lsh_systemd import jobspec, pythonspec, specfiles
     from lsh_systemd.applying import Applier
 
+    if not (hands.files or hands.modules):
+        raise BadInput("there is nothing to apply", hint="-f FILE, or --python MODULE")
+    if hands.interpreter and not hands.modules:
+        raise BadInput("--interpreter goes with --python")
     reader = specfiles.Reader()
-    sources = reader.sources(files)
+    sources = reader.sources(hands.files) if hands.files else []
     gathered = jobspec.gather(
         sources,
         templates=specfiles.templates(app.scope),
-        variables=dict(map(_variable, variables)),
+        variables=dict(map(_variable, hands.variables)),
         environ=os.environ,
     )
-    refused = [*reader.refused, *gathered.refused]
+    of_modules, refused = _of_modules(hands)
+    wanted, twice = pythonspec.merged([*gathered.wanted, *of_modules])
+    refused += [*reader.refused, *gathered.refused, *twice]
+    projects = gathered.projects | set(map(pythonspec.project, hands.modules))
     try:
-        plan = Applier(app.batch).plan(gathered.wanted, prune=gathered.projects if prune else frozenset(), force=force)
+        plan = Applier(app.batch).plan(wanted, prune=frozenset(projects) if prune else frozenset(), force=force)
     except LshError:
         if not refused:
             raise
@@ -121,6 +162,25 @@ def _plan(
         click.echo(escape_controls(str(remark), keep=""), err=True)
     count = len(refused)
     raise BadInput(f"{count} error{'s' if count > 1 else ''} in job files; nothing was changed")
+
+
+def _of_modules(hands: _Hands) -> "tuple[list[Wanted], list[Remark]]":
+    """The jobs that Python modules define; they are imported from the current folder."""
+    if not hands.modules:
+        return [], []
+    from lsh_systemd import interpreter, pythonspec
+
+    folder = Path.cwd()
+    python = interpreter.choose(hands.interpreter, folder)
+    found, refused = [], []
+    for module in hands.modules:
+        jobs, against = pythonspec.wanted(
+            interpreter.definitions(python, module, folder),
+            module=module, interpreter=python, folder=str(folder), environ=os.environ,
+        )  # fmt: skip
+        found += jobs
+        refused += against
+    return found, refused
 
 
 def _variable(text: str) -> tuple[str, str]:
