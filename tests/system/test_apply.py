@@ -92,6 +92,36 @@ def test_the_machine_becomes_as_described_and_stays_so(lsh: Lsh) -> None:
     assert verbs == ["apply", "disable", "set", "apply"]
 
 
+def reloads(lsh: Lsh) -> int:
+    """How often this manager says it has read all unit files again."""
+    user = lsh.machine.run("systemctl", "show", "--property=MainPID", "--value", "user@1000.service").stdout.strip()
+    said = lsh.machine.journal(f"_PID={1 if lsh.scope == 'system' else user}")
+    return sum(str(entry.get("MESSAGE")) in ("Reloading.", "Reloading...") for entry in said)
+
+
+def test_many_jobs_take_one_reload_at_most(lsh: Lsh) -> None:
+    n = lsh.new_name()
+    jobs: dict[str, Any] = {f"{n}-{at}": {"schedule": f"{at} 3 * * *", "command": "sleep 1000"} for at in range(40)}
+    jobs[f"{n}-a"] = {"every": "2h", "after": [f"{n}-0", f"{n}-1"], "command": "true"}
+    lsh.add("--schedule", "0 1 * * *", "--", "true", name=f"{n}-2")
+
+    def reloads_of_applying(action: str, jobs: dict[str, Any]) -> int:
+        file, before = path(lsh, json.dumps({"project": n, "jobs": jobs}), name="jobs.json"), reloads(lsh)
+        done = applied(lsh, "-f", file, "--prune")
+        assert len(done) == 41 and list(done.values()).count(action) >= 40
+        return reloads(lsh) - before
+
+    assert reloads_of_applying("add", jobs) <= 1
+    lsh("start", f"{n}-0")
+    changed = {job: {**plain, "command": "true", "nice": 1} for job, plain in jobs.items()}
+    assert reloads_of_applying("change", changed) == 1  # whose run goes on, systemd does not forget
+    lsh.check_fresh()
+    assert lsh.show(f"lsh-{n}-0.service", "ActiveState") == {"ActiveState": "activating"}
+    lsh("stop", f"{n}-0")
+    assert reloads_of_applying("remove", {}) <= 1
+    lsh.check_fresh()
+
+
 def test_every_error_is_told_with_its_place_and_nothing_is_made(lsh: Lsh) -> None:
     n = lsh.new_name()
     text = f"jobs:\n- name: {n}\n  schedule: 61 * * * *\n  command: x\n- name: {n}-b\n  comand: x\n"
