@@ -103,6 +103,7 @@ def test_many_jobs_take_one_reload_at_most(lsh: Lsh) -> None:
     n = lsh.new_name()
     jobs: dict[str, Any] = {f"{n}-{at}": {"schedule": f"{at} 3 * * *", "command": "sleep 1000"} for at in range(40)}
     jobs[f"{n}-a"] = {"every": "2h", "after": [f"{n}-0", f"{n}-1"], "command": "true"}
+    jobs[f"{n}-3"] |= {"once_in_fleet": True, "from_fleet": True, "params": ["P=[a-z]{3}"]}
     lsh.add("--schedule", "0 1 * * *", "--", "true", name=f"{n}-2")
 
     def reloads_of_applying(action: str, jobs: dict[str, Any]) -> int:
@@ -112,6 +113,10 @@ def test_many_jobs_take_one_reload_at_most(lsh: Lsh) -> None:
         return reloads(lsh) - before
 
     assert reloads_of_applying("add", jobs) <= 1
+    assert definition(lsh, f"{n}-3")["params"] == ["P=[a-z]{3}"]
+    claim = f"lsh-claim@{n}-3.service"
+    assert lsh.show(claim, "LoadState") == {"LoadState": "loaded"}  # which its timer starts
+    assert lsh.show(f"lsh-{n}-3.timer", "Unit") == {"Unit": claim}
     lsh("start", f"{n}-0")
     changed = {job: {**plain, "command": "true", "nice": 1} for job, plain in jobs.items()}
     assert reloads_of_applying("change", changed) == 1  # whose run goes on, systemd does not forget
@@ -120,6 +125,7 @@ def test_many_jobs_take_one_reload_at_most(lsh: Lsh) -> None:
     lsh("stop", f"{n}-0")
     assert reloads_of_applying("remove", {}) <= 1
     lsh.check_fresh()
+    assert not [file for file in lsh.files() if f"/lsh-{n}-" in file]
 
 
 def test_every_error_is_told_with_its_place_and_nothing_is_made(lsh: Lsh) -> None:
