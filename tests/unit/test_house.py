@@ -19,8 +19,9 @@ FLOORS = {
     0: "__init__ errors",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
     "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields "
-    "jobfile jobschema jobspec jobtemplate kubernetes located mirrored plots queueing retry rollup rows run said "
-    "sandbox schedule scope sharing shellwords span spec stats surprises text timetable unit writers zones",
+    "jobfile jobschema jobspec jobtemplate kubernetes located mirrored playbook plots queueing retry rollup rows "
+    "run said sandbox schedule scope sharing shellwords span spec stats surprises text timetable unit writers "
+    "zones",
     2: "alertfile analyze caps config crontabs figures heldruns host ics journal manager notify probe queue remote "
     "sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault",
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
