@@ -12,6 +12,10 @@ from lsh_systemd.text import escape_controls, escape_in_json
 FORMS = ("yaml", "toml", "json")
 
 
+class Unsafe(str):
+    """Text that YAML marks as ``!unsafe``: Ansible then fills nothing in."""
+
+
 def document(jobs: Iterable[tuple[Job, bool]]) -> dict[str, Any]:
     """The file's data: of each job its fields, and whether its schedule counts where it does not."""
     jobs = list(jobs)
@@ -35,13 +39,13 @@ def write(data: dict[str, Any], form: str) -> str:
     return write_documents([data], separate=False)
 
 
-def write_documents(documents: Sequence[dict[str, Any]], *, separate: bool = True) -> str:
+def write_documents(documents: Sequence[Any], *, separate: bool = True) -> str:
     """Any data as YAML documents; as safe for a terminal."""
     text = _yaml(documents, separate=separate, allow_unicode=True)
     return text if escape_controls(text) == text else _yaml(documents, separate=separate, allow_unicode=False)
 
 
-def _yaml(documents: Sequence[dict[str, Any]], *, separate: bool, allow_unicode: bool) -> str:
+def _yaml(documents: Sequence[Any], *, separate: bool, allow_unicode: bool) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):  # type: ignore[misc]
@@ -51,9 +55,11 @@ def _yaml(documents: Sequence[dict[str, Any]], *, separate: bool, allow_unicode:
             return True
 
     def represent_text(dumper: Any, text: str) -> Any:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+        tag = "!unsafe" if isinstance(text, Unsafe) else "tag:yaml.org,2002:str"
+        return dumper.represent_scalar(tag, str(text), style="|" if "\n" in text else None)
 
     Dumper.add_representer(str, represent_text)
+    Dumper.add_representer(Unsafe, represent_text)
     dumped = yaml.dump_all(
         documents, Dumper=Dumper, explicit_start=separate, allow_unicode=allow_unicode, sort_keys=False, width=4096
     )

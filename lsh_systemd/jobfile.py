@@ -32,11 +32,10 @@ def to_plain(job: Job) -> dict[str, Plain]:
 def from_plain(plain: Mapping[str, Plain]) -> Job:
     """The job that the data describes. Raises BadInput for an unknown field, a wrong type or a wrong value."""
     plain = _with_new_names(plain)
-    known = {each.name for each in fields(Job)}
     for name in plain:
-        if name not in known:
+        if name not in _READERS:
             raise BadInput(
-                f"{visible(str(name))} is not a field of a job", hint="the fields are " + ", ".join(sorted(known))
+                f"{visible(str(name))} is not a field of a job", hint="the fields are " + ", ".join(sorted(_READERS))
             )
     for name in ("name", "command"):
         if name not in plain:

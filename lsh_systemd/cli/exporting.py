@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "target",
-    type=click.Choice(["yaml", "toml", "json", "csv", "crontab", "systemd", "kubernetes"]),
+    type=click.Choice(["yaml", "toml", "json", "csv", "crontab", "systemd", "ansible", "kubernetes"]),
     default="crontab",
-    help="yaml, toml and json are job files, which `lshctl apply` takes back; systemd: the unit files; kubernetes: "
-    "CronJobs.",
+    help="yaml, toml and json are job files, which `lshctl apply` takes back; systemd: the unit files; ansible: a play "
+    "with lsh.systemd.lsh_job; kubernetes: CronJobs.",
 )
 @click.option(
     "--form",
@@ -61,7 +61,7 @@ def export_command(app: App, names: tuple[str, ...], target: str, form: str | No
     elif target == "csv":
         _print_csv(readable)
     else:
-        _print_job_file(readable, target)
+        _print_described(app.scope, readable, target)
 
 
 def _print_crontab(app: App, readable: "Sequence[tuple[Found, Job]]", form: str | None) -> None:
@@ -95,8 +95,9 @@ def _print_units(founds: "Sequence[Found]") -> None:
     click.echo(escape_controls("\n".join(texts)), nl=False)
 
 
-def _print_job_file(readable: "Sequence[tuple[Found, Job]]", form: str) -> None:
-    from lsh_systemd import jobexport
+def _print_described(scope: Scope, readable: "Sequence[tuple[Found, Job]]", form: str) -> None:
+    """Print what makes the same jobs once more: a job file or a play."""
+    from lsh_systemd import jobexport, playbook
 
     lasting = []
     for found, job in readable:
@@ -104,7 +105,10 @@ def _print_job_file(readable: "Sequence[tuple[Found, Job]]", form: str) -> None:
             say("Left out", f"{found.id}: it is transient", "red")
         else:
             lasting.append((job, found.pair.enabled or not job.activators))
-    click.echo(jobexport.write(jobexport.document(lasting), form), nl=False)
+    if form == "ansible":
+        click.echo(playbook.export(lasting, scope=scope), nl=False)
+    else:
+        click.echo(jobexport.write(jobexport.document(lasting), form), nl=False)
 
 
 def _print_csv(readable: "Sequence[tuple[Found, Job]]") -> None:

@@ -92,6 +92,42 @@ def test_the_machine_becomes_as_described_and_stays_so(lsh: Lsh) -> None:
     assert verbs == ["apply", "disable", "set", "apply"]
 
 
+def reloads(lsh: Lsh) -> int:
+    """How often this manager says it has read all unit files again."""
+    user = lsh.machine.run("systemctl", "show", "--property=MainPID", "--value", "user@1000.service").stdout.strip()
+    said = lsh.machine.journal(f"_PID={1 if lsh.scope == 'system' else user}")
+    return sum(str(entry.get("MESSAGE")) in ("Reloading.", "Reloading...") for entry in said)
+
+
+def test_many_jobs_take_one_reload_at_most(lsh: Lsh) -> None:
+    n = lsh.new_name()
+    jobs: dict[str, Any] = {f"{n}-{at}": {"schedule": f"{at} 3 * * *", "command": "sleep 1000"} for at in range(40)}
+    jobs[f"{n}-a"] = {"every": "2h", "after": [f"{n}-0", f"{n}-1"], "command": "true"}
+    jobs[f"{n}-3"] |= {"once_in_fleet": True, "from_fleet": True, "params": ["P=[a-z]{3}"]}
+    lsh.add("--schedule", "0 1 * * *", "--", "true", name=f"{n}-2")
+
+    def reloads_of_applying(action: str, jobs: dict[str, Any]) -> int:
+        file, before = path(lsh, json.dumps({"project": n, "jobs": jobs}), name="jobs.json"), reloads(lsh)
+        done = applied(lsh, "-f", file, "--prune")
+        assert len(done) == 41 and list(done.values()).count(action) >= 40
+        return reloads(lsh) - before
+
+    assert reloads_of_applying("add", jobs) <= 1
+    assert definition(lsh, f"{n}-3")["params"] == ["P=[a-z]{3}"]
+    claim = f"lsh-claim@{n}-3.service"
+    assert lsh.show(claim, "LoadState") == {"LoadState": "loaded"}  # which its timer starts
+    assert lsh.show(f"lsh-{n}-3.timer", "Unit") == {"Unit": claim}
+    lsh("start", f"{n}-0")
+    changed = {job: {**plain, "command": "true", "nice": 1} for job, plain in jobs.items()}
+    assert reloads_of_applying("change", changed) == 1  # whose run goes on, systemd does not forget
+    lsh.check_fresh()
+    assert lsh.show(f"lsh-{n}-0.service", "ActiveState") == {"ActiveState": "activating"}
+    lsh("stop", f"{n}-0")
+    assert reloads_of_applying("remove", {}) <= 1
+    lsh.check_fresh()
+    assert not [file for file in lsh.files() if f"/lsh-{n}-" in file]
+
+
 def test_every_error_is_told_with_its_place_and_nothing_is_made(lsh: Lsh) -> None:
     n = lsh.new_name()
     text = f"jobs:\n- name: {n}\n  schedule: 61 * * * *\n  command: x\n- name: {n}-b\n  comand: x\n"
@@ -157,55 +193,3 @@ def test_what_is_exported_is_applied_as_the_same_jobs(lsh: Lsh) -> None:
     assert units.startswith(f"# {lsh.folder}/lsh-{ids[0]}.service\n") and "OnCalendar=" in units
     head, *rows = lsh("export", "--format", "csv", *ids).stdout.splitlines()
     assert head.startswith("id,name,schedule") and len(rows) == 3
-
-
-def test_a_template_becomes_a_job_and_no_value_a_command(lsh: Lsh) -> None:
-    folder, n = lsh.new_path(), lsh.new_name()
-    lsh.machine.write(f"{folder}/in/it's $(touch canary).log", "", user=lsh.user)
-    lsh.machine.run("touch", "-d", "2020-01-01", f"{folder}/in/it's $(touch canary).log", user=lsh.user)
-    lsh.machine.write(f"{folder}/; touch canary; #/x.log", "", user=lsh.user)
-    shown = lsh("add", "--template", "log-cleanup", "--dry-run").stdout
-    assert "find /var/log -name" in shown and "OnCalendar=Sun *-*-* 03:00:00" in shown
-    said = lsh.refused("add", "--template", "log-cleanup", "--set", "days=; touch canary", n)
-    assert "days is a whole number" in said
-    for at, place in enumerate((f"{folder}/in", f"{folder}/; touch canary; #")):
-        lsh("add", f"{n}-{at}", "--template", "log-cleanup", "--set", f"folder={place}", "--working-dir", folder)
-        assert lsh.run(f"{n}-{at}")["result"] == "success"
-    assert lsh.machine.run("find", folder, "-type", "f").stdout == f"{folder}/; touch canary; #/x.log\n"
-    mine = path(lsh, "templates: {mine: {parameters: {v: {}}, job: {command: 'echo {{ v }}'}}}", name=f"{n}.yaml")
-    lsh("templates", "add", mine)
-    try:
-        lsh("add", n, "--template", "mine", "--set", "v=$HOME;id")
-        assert lsh.run(n)["output"] == "$HOME;id\n"
-    finally:
-        kept = "/etc/lsh" if lsh.scope == "system" else "/home/bob/.config/lsh"
-        lsh.machine.run("rm", f"{kept}/templates.d/{n}.yaml")
-
-
-def test_shipped_templates_do_their_work(lsh: Lsh) -> None:
-    folder = lsh.new_path()
-    for name, text in {"in/one": "1\n", "in/two words": "2\n", "old/session": "x", "new/session": "x"}.items():
-        lsh.machine.write(f"{folder}/{name}", text, user=lsh.user)
-    lsh.machine.run("mkdir", f"{folder}/done", user=lsh.user)
-    lsh.machine.run("touch", "-d", "2020-01-01", f"{folder}/old/session", user=lsh.user)
-    lsh.machine.run("sh", "-c", 'sha256sum "$0"/new/* >"$0/sums"', folder, user=lsh.user)
-
-    def ends(template: str, *values: str) -> tuple[str, str]:
-        name = lsh.new_name()
-        lsh("add", name, "--template", template, *(word for value in values for word in ("--set", value)))
-        run = lsh.run(name, check=False)
-        return run["result"], run["output"]
-
-    where = (f"folder={folder}/in", f"done={folder}/done")
-    assert ends("import-files", *where, "program=/bin/cat") == ("success", "1\n2\n")
-    assert (
-        lsh.machine.run("ls", f"{folder}/in", f"{folder}/done").stdout
-        == f"{folder}/done:\none\ntwo words\n\n{folder}/in:\n"
-    )
-    assert ends("session-cleanup", f"folder={folder}", "minutes=60000")[0] == "success"
-    assert lsh.machine.run("find", folder, "-name", "session").stdout == f"{folder}/new/session\n"
-    assert ends("file-integrity", f"manifest={folder}/sums") == ("success", "")
-    lsh.machine.write(f"{folder}/new/session", "y", user=lsh.user)
-    result, output = ends("file-integrity", f"manifest={folder}/sums")
-    assert result == "exit-code" and f"{folder}/new/session: FAILED" in output
-    assert ends("disk-space", "percent=100")[0] == "success"
