@@ -1,6 +1,7 @@
 """lsh's words without a systemd: that all are there, lead to lshctl's commands, and ask for what is missing."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -106,3 +107,14 @@ def test_the_table_has_every_line_of_the_documents() -> None:
     documents = sorted(Path(os.environ["LSH_DOCUMENTS"]).glob("*.md"))
     lines = [(path.name, line) for path in documents for line in command_lines(path.read_text())]
     assert [(row.document, row.line) for row in table()] == lines
+
+
+def test_the_page_has_every_command_and_no_empty_row() -> None:
+    page = (Path(__file__).parents[2] / "packaging/docs/OLD-SYSTEMS.md").read_text()
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in page.splitlines() if line[:1] == "|"
+    ]
+    assert all(len(row) == 2 and all(row) for row in rows)
+    assert {row.document for row in table()} <= set(re.findall(r"[\w-]+\.md", page))
+    for program in {row.line.split()[0] for row in table()} - {"chmod", "export", "brew"}:
+        assert program.removeprefix("./") in page

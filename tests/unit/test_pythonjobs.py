@@ -194,3 +194,11 @@ def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: lis
     result = CliRunner().invoke(cli.main, ["--user", "apply", *words])
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert expected in result.stderr
+
+
+def test_a_project_s_python_needs_no_other_package() -> None:
+    """Of ours, jobs import what is of the standard library alone: their Python has none of our packages."""
+    code = "import sys\nbefore = set(sys.modules)\nfrom lsh_systemd import pythonrun\nprint(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    packages = {name.split(".")[0] for name in done.stdout.split() if not name.startswith("_")}
+    assert packages - sys.stdlib_module_names == {"lsh_systemd"}
