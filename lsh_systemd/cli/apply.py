@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,7 +142,7 @@ def _plan(app: App, hands: _Hands, *, prune: bool, force: bool, as_json: bool) -
         variables=dict(map(_variable, hands.variables)),
         environ=os.environ,
     )
-    of_modules, refused = _of_modules(hands)
+    of_modules, refused = _of_modules(app, hands)
     wanted, twice = pythonspec.merged([*gathered.wanted, *of_modules])
     refused += [*reader.refused, *gathered.refused, *twice]
     projects = gathered.projects | set(map(pythonspec.project, hands.modules))
@@ -164,7 +164,7 @@ def _plan(app: App, hands: _Hands, *, prune: bool, force: bool, as_json: bool) -
     raise BadInput(f"{count} error{'s' if count > 1 else ''} in job files; nothing was changed")
 
 
-def _of_modules(hands: _Hands) -> "tuple[list[Wanted], list[Remark]]":
+def _of_modules(app: App, hands: _Hands) -> "tuple[list[Wanted], list[Remark]]":
     """The jobs that Python modules define; they are imported from the current folder."""
     if not hands.modules:
         return [], []
@@ -180,7 +180,21 @@ def _of_modules(hands: _Hands) -> "tuple[list[Wanted], list[Remark]]":
         )  # fmt: skip
         found += jobs
         refused += against
-    return found, refused
+    return found, [*refused, *_changeable(app, found)]
+
+
+def _changeable(app: App, wanted: "list[Wanted]") -> "Iterator[Remark]":
+    """Jobs of root's, or of another user's, whose module somebody else could change; what is only doubtful is said."""
+    from lsh_systemd import checks
+    from lsh_systemd.located import Remark
+
+    for each in wanted:
+        for finding in checks.of_module(each.job, app.scope, each.place.file):
+            if finding.destroys and not (each.job.allow_dangerous or checks.allowed_by_environment()):
+                hint = "where it is meant so: @job(allow_dangerous=True, …)"
+                yield Remark(place=each.place, message=f"{each.job.id}: {finding.message}", hint=hint)
+            else:
+                click.echo(f"lshctl: {escape_controls(finding.message, keep='')}", err=True)
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -183,6 +183,7 @@ def test_a_run(
         (["--python", "tasks", "--interpreter", "/bin/true"], "is no Python"),
         (["--python", "broken"], "cannot import broken: 'ZeroDivisionError"),
         (["--python", "nothing_such"], "No module named"),
+        (["--python", "everybodys"], "everybodys.py:2:1: x: everybody may change"),
     ],
 )
 def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: str) -> None:
@@ -191,6 +192,10 @@ def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: lis
     monkeypatch.setenv("PYTHONPATH", str(Path(pythonjobs.__file__).parents[1]))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text("1/0\n")
+    (tmp_path / "everybodys.py").write_text(
+        "from lsh_systemd.pythonjobs import job\n@job(id='x')\ndef x(context): ...\n"
+    )
+    (tmp_path / "everybodys.py").chmod(0o666)
     result = CliRunner().invoke(cli.main, ["--user", "apply", *words])
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert expected in result.stderr
