@@ -18,6 +18,24 @@ class Supabase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Api:
+    """The table [api]. ``idle_seconds``: after so long without a request the server ends, for systemd to start it at the
+    next one; 0 is never. ``cors_origins``: the web pages that may call it. ``trust_proxy``: whether X-Forwarded-For
+    tells who calls.
+
+    What a job that is made over HTTP may be: ``sandbox`` at least, as a user of ``run_as`` (else only --dynamic-user),
+    with those of the guarded settings that ``allow`` names.
+    """
+
+    idle_seconds: int = 300
+    cors_origins: tuple[str, ...] = ()
+    trust_proxy: bool = False
+    sandbox: str = "standard"
+    run_as: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """``output_bytes``: how much of each run's output the ledger keeps, half from its head, half from its tail.
 
@@ -30,6 +48,7 @@ class Config:
     keep_runs: int = 600_000
     keep_output_days: int = 90
     supabase: Supabase = field(default_factory=Supabase)
+    api: Api = field(default_factory=Api)
 
 
 _RANGES = {
@@ -58,6 +77,9 @@ def load(scope: Scope) -> Config:
         if name == "supabase":
             data[name] = _supabase(file, value)
             continue
+        if name == "api":
+            data[name] = _api(file, value)
+            continue
         least, most = _RANGES[name]
         if type(value) is not int or not least <= value <= most:
             raise BadInput(f"{file}: {name} must be a whole number from {least} to {most}")
@@ -74,7 +96,28 @@ def _supabase(file: Path, table: object) -> Supabase:
     return Supabase(**table)
 
 
-def _check_known(file: Path, name: str, kind: type[Config] | type[Supabase]) -> None:
+def _api(file: Path, table: object) -> Api:
+    if not isinstance(table, dict):
+        raise BadInput(f"{file}: api must be a table", hint="[api] on a line of its own")
+    for name, value in table.items():
+        _check_known(file, name, Api)
+        default = getattr(Api(), name)
+        if isinstance(default, tuple):
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise BadInput(f"{file}: api.{name} must be a list of texts")
+            table[name] = tuple(value)
+        elif type(value) is not type(default):
+            what = {bool: "true or false", int: "a whole number", str: "text"}[type(default)]
+            raise BadInput(f"{file}: api.{name} must be {what}")
+    told = Api(**table)
+    if told.sandbox not in ("none", "standard", "strict"):
+        raise BadInput(f"{file}: api.sandbox must be none, standard or strict")
+    if not 0 <= told.idle_seconds <= 10**6:
+        raise BadInput(f"{file}: api.idle_seconds must be from 0 to 1000000")
+    return told
+
+
+def _check_known(file: Path, name: str, kind: type[Config] | type[Supabase] | type[Api]) -> None:
     known = [each.name for each in fields(kind)]
     if name not in known:
         raise BadInput(f"{file}: {visible(name)} is not a setting", hint="the settings are " + ", ".join(known))
