@@ -43,8 +43,8 @@ class TooManyFailures(LshError):
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key as it is kept: ``digest`` is the SHA-256 of the whole key, whose 256 random bits nobody can guess, so that a
-    slow hash would gain nothing. ``jobs``: selectors; none is all jobs. Times are RFC 3339."""
+    """A key as it is kept: ``digest`` is the SHA-256 of the whole key, whose 256 random bits nobody can guess: a slow
+    hash would gain nothing. ``jobs``: selectors; none is all jobs. Times are RFC 3339."""
 
     id: str
     name: str

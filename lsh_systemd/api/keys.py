@@ -87,4 +87,6 @@ class Keys:
             rows = json.loads(self.path.read_text())
             return [Key(**(row | {"jobs": tuple(row["jobs"])})) for row in rows]
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise LshError(f"cannot read {self.path}: {error}", hint="mend it, or remove it and make new keys") from None
+            raise LshError(
+                f"cannot read {self.path}: {error}", hint="mend it, or remove it and make new keys"
+            ) from None

@@ -47,6 +47,7 @@ _COMMANDS = {
     "restore": "keeping",
     "audit": "audit",
     "supabase": "supabase",
+    "api": "api",
     "doctor": "doctor",
     "agent": "agent",
 }
@@ -90,6 +91,7 @@ _SUMMARIES = {
     "restore": "Make a backup the ledger.",
     "audit": "Show who changed which job when and how, the newest first.",
     "supabase": "Prepare and check the Supabase project that hosts report to.",
+    "api": "Serve jobs and runs over HTTP.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
 }
