@@ -19,7 +19,6 @@ from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.scope import Scope, runtime_dir
 
 PORT = 3030
-_FIRST_FD = 3
 # How long requests in progress may take to end when the server is told to.
 _GRACE_SECONDS = 10
 _LOOK_SECONDS = 1.0
@@ -30,7 +29,7 @@ def serve(scope: Scope, listen: tuple[str, ...] = (), idle_seconds: int | None =
     again; else never)."""
     application = make(scope)
     given = daemon.listen_fds(unset_environment=True)
-    sockets = [socket.socket(fileno=_FIRST_FD + each) for each in range(given)]
+    sockets = [socket.socket(fileno=each) for each in given]
     sockets = sockets or [bound(each) for each in listen or (f"127.0.0.1:{port()}",)]
     if idle_seconds is None:
         idle_seconds = application.state.parts.settings().idle_seconds if given else 0
