@@ -20,8 +20,8 @@ from lsh_systemd.scope import Scope
 # So many requests are worked on at once; each thread has its own connection to the store.
 _THREADS = 16
 _DESCRIPTION = """Jobs as systemd units. Every path is also below `/api`. Times are RFC 3339 in UTC, durations in
-seconds, sizes in bytes; errors are `application/problem+json`. A key goes into `X-API-Key` or `Authorization: Bearer`; `x-role`
-tells which role a path needs."""
+seconds, sizes in bytes; errors are `application/problem+json`. A key goes into `X-API-Key` or `Authorization:
+Bearer`; `x-role` tells which role a path needs."""
 
 meta = router()
 
@@ -29,6 +29,14 @@ meta = router()
 @meta.get("/openapi.json", openapi_extra=needs("viewer"), include_in_schema=False)
 def openapi(request: Request) -> Response:
     return Json(request.app.openapi())
+
+
+_TWICE = (seed4.routes, jobs.routes, changes.routes, runs.routes, events.routes, metrics.routes, meta)
+# All that there are, and what stands before their paths.
+ROUTES = (
+    *((routes, prefix) for prefix in ("", "/api") for routes in _TWICE),
+    (seed5.routes, "/api/cron"),
+)
 
 
 def make(scope: Scope) -> FastAPI:
@@ -55,10 +63,8 @@ def make(scope: Scope) -> FastAPI:
     app.state.parts, app.state.gate = Parts(scope), Gate(scope)
     app.state.feed = Feed(app.state.parts)
     problems.install(app)
-    for each in (seed4.routes, jobs.routes, changes.routes, runs.routes, events.routes, metrics.routes, meta):
-        app.include_router(each)
-        app.include_router(each, prefix="/api", include_in_schema=False)
-    app.include_router(seed5.routes, prefix="/api/cron")
+    for routes, prefix in ROUTES:
+        app.include_router(routes, prefix=prefix, include_in_schema=prefix != "/api")
     if origins := app.state.parts.settings().cors_origins:
         app.add_middleware(
             CORSMiddleware,

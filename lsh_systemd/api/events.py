@@ -1,14 +1,16 @@
 """/events: what happens, as Server-Sent Events."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Header, Query, Request
 from starlette.responses import StreamingResponse
 
-from lsh_systemd.api.access import Caller
 from lsh_systemd.api.feed import Feed, Frame
 from lsh_systemd.api.gate import Gate, needs, router
 from lsh_systemd.errors import BadInput
+
+if TYPE_CHECKING:
+    from lsh_systemd.api.access import Caller
 
 routes = router(tags=["live"])
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}

@@ -1,8 +1,8 @@
 """What happens, as it happens: one look at the store for all listeners, however many there are.
 
 The events are rows of the store (see migrations/9.sql), so that a listener who comes back finds what he has missed,
-also after the server ended. They are read by one thread, made into text once, and kept for a while; a listener holds no more
-than his place among them. A slow one waits for his own connection alone.
+also after the server ended. They are read by one thread, made into text once, and kept for a while; a listener holds
+no more than his place among them. A slow one waits for his own connection alone.
 """
 
 import asyncio
@@ -13,16 +13,18 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsh_systemd import ledger
 from lsh_systemd.api.parts import Parts
 from lsh_systemd.errors import LshError
-from lsh_systemd.job import Job
 from lsh_systemd.queue import Queue
 from lsh_systemd.run import rfc3339
 from lsh_systemd.store import Store
 from lsh_systemd.text import escape_in_json
+
+if TYPE_CHECKING:
+    from lsh_systemd.job import Job
 
 HEARTBEAT_SECONDS = 15.0
 _LOOK_SECONDS = 0.25

@@ -59,7 +59,7 @@ class Gate:
         return not caller.id or any(key.id == caller.id and not key.is_over(now) for key in self._keys.all())
 
     def _by_key(self, request: Request) -> Caller:
-        given = _given(request)
+        given = key_given(request)
         if given is None:
             raise Unauthorized("a key is needed", hint=_HINT)
         address, now = _address(request), time.monotonic()
@@ -116,7 +116,7 @@ def needs(role: str, **more: Any) -> dict[str, Any]:
     return {"x-role": role, "security": security} | more
 
 
-def _given(request: Request) -> str | None:
+def key_given(request: Request) -> str | None:
     """The key: X-API-Key, Bearer, or (for URLs http://:KEY@host) the password of Basic."""
     if key := request.headers.get("x-api-key"):
         return key.strip()

@@ -1,6 +1,6 @@
 """Idempotency-Key: a POST that is sent again is answered again, and not done again."""
 
-import hashlib
+import hmac
 import json
 import re
 import time
@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
+from lsh_systemd.api.gate import key_given
 from lsh_systemd.api.parts import Desk
 from lsh_systemd.api.problems import Conflict, Json, of_error, status_of
 from lsh_systemd.errors import BadInput, LshError
@@ -34,7 +35,9 @@ def answered(
     store = desk.parts.ledger()
     key = f"{desk.caller.name} {desk.caller.id} {given}"
     asked = json.dumps([request.method, request.url.path.removeprefix("/api"), str(request.query_params), body])
-    before = _begin(store, key, hashlib.sha256(asked.encode()).hexdigest())
+    # Keyed with what is kept nowhere: of a password in the body, a bare hash could be guessed.
+    fingerprint = hmac.new((key_given(request) or "").encode(errors="surrogateescape"), asked.encode(), "sha256")
+    before = _begin(store, key, fingerprint.hexdigest())
     if before is not None:
         old_status, old_body = before
         return _answer(json.loads(old_body), old_status, repeated=True)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -18,12 +18,16 @@ from lsh_systemd.job import Job, job_id
 from lsh_systemd.jobs import Found, JobNotFound, Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.manager import UNIT, Manager, ManagerError
-from lsh_systemd.run import Run
 from lsh_systemd.sayings import told
 from lsh_systemd.scope import Scope
 from lsh_systemd.status import Status, overview
 from lsh_systemd.store import Store
 from lsh_systemd.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lsh_systemd.run import Run
 
 # Without the agent, the journal is read for requests, but not more often than this.
 _COLLECT_SECONDS = 1.0
@@ -130,6 +134,8 @@ class Desk:
         """Raise Forbidden for a job that the key would not be for."""
         if not self.caller.sees(job.id, job):
             raise Forbidden("this key is not for such a job", hint="its jobs: " + ", ".join(self.caller.jobs))
+        for name in job.after if self.caller.jobs else ():
+            self.job(name)
 
     def statuses(self, found: list[Found]) -> list[Status]:
         last_runs: Mapping[str, Run] = {}

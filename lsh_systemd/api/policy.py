@@ -1,8 +1,8 @@
 """What may be made, or made of a job, over HTTP: the administrator's policy ([api] in lsh.toml). Pure.
 
-A job that anybody with a key can define is a command that runs here. So, unless lsh.toml says otherwise, such a job runs
-as a user of its own that exists for the run only, in the sandbox, and uses nothing that systemd would fetch for it as
-root. What the caller leaves out is filled in; what he asks for and may not have is refused.
+A job that anybody with a key can define is a command that runs here. So, unless lsh.toml says otherwise, such a job
+runs as a user of its own that exists for the run only, in the sandbox, and uses nothing that systemd would fetch for it
+as root. What the caller leaves out is filled in; what he asks for and may not have is refused.
 """
 
 from typing import Any

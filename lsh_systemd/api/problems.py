@@ -108,6 +108,10 @@ def install(app: FastAPI) -> None:
         told = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
         return problem(422, told[:2000], errors=faults)
 
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return problem(500, "this should not have happened; the API's journal tells more")
+
     app.add_exception_handler(LshError, ours)
+    app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(RequestValidationError, of_validation)

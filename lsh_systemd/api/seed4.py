@@ -22,7 +22,7 @@ _SECONDS = 1.0
 
 
 def health_of(request: Request) -> Json:
-    """What anybody may know: 503 where jobs cannot be looked after. Which file or socket is at fault is in the journal."""
+    """What anybody may know: 503 where jobs cannot be looked after. No path or reason, which `doctor` tells."""
     parts: Parts = request.app.state.parts
     at, told = getattr(request.app.state, "health", (0.0, None))
     if told is None or time.monotonic() - at > _SECONDS:

@@ -2,7 +2,8 @@
 
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from lsh_systemd.api.seed4 import health_of, status_of
 from lsh_systemd.dispatch import overview
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.refresh import change_caps
+from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope, state_dir
 from lsh_systemd.stuck import going
 
@@ -39,14 +41,14 @@ def paused_file(scope: Scope) -> Path:
 
 @routes.post("/start", openapi_extra=needs("admin"))
 def start(desk: Here, body: Given = None) -> Response:
-    """Let the schedules count that `stop` let rest, and have the agent run. `maxConcurrentJobs` caps how much runs at once;
-    `batchSize` has no meaning, as systemd starts each job when it is due."""
+    """Let the schedules count that `stop` let rest, and have the agent run. `maxConcurrentJobs` caps how much runs at
+    once; `batchSize` has no meaning, as systemd starts each job when it is due."""
     _only_for_all(desk)
     most = _number(body or {}, "maxConcurrentJobs", _MOST_JOBS)
     problems = []
     if most is not None:
         old = caps.load(desk.scope)
-        new = type(old)(total=most, per_user=old.per_user, groups=old.groups)
+        new = replace(old, total=most)
         if new != old:
             problems += change_caps(desk.control, new, desk.parts.collect)
     file = paused_file(desk.scope)
@@ -202,8 +204,8 @@ def reset_stuck_jobs(desk: Here, body: Given = None) -> Response:
         if each.stuck if limit is None else timedelta(seconds=each.seconds) >= limit:
             desk.control.stop(each.found)
             ended.append({"job": each.found.id, "run_id": each.run_id, "seconds": round(each.seconds, 3)})
-    at = datetime.fromtimestamp(time.time(), UTC).isoformat().replace("+00:00", "Z")
-    return Json({"success": True, "resetCount": len(ended), "jobs": ended, "timestamp": at})
+    now = rfc3339(time.time_ns() // 1000)
+    return Json({"success": True, "resetCount": len(ended), "jobs": ended, "timestamp": now})
 
 
 def _only_for_all(desk: Desk) -> None:

@@ -7,20 +7,28 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from systemd import daemon
 
+from lsh_systemd import caps
+from lsh_systemd.api.access import Caller
 from lsh_systemd.api.app import make
+from lsh_systemd.api.parts import Parts
 from lsh_systemd.api.wire import Wire
 from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.refresh import change_caps
 from lsh_systemd.scope import Scope, runtime_dir
 
 PORT = 3030
 # How long requests in progress may take to end when the server is told to.
 _GRACE_SECONDS = 10
+_MOST_JOBS = 100_000
+# So many connections at once; more are told to come back.
+_CONNECTIONS = 2000
 _LOOK_SECONDS = 1.0
 
 
@@ -33,6 +41,7 @@ def serve(scope: Scope, listen: tuple[str, ...] = (), idle_seconds: int | None =
     sockets = sockets or [bound(each) for each in listen or (f"127.0.0.1:{port()}",)]
     if idle_seconds is None:
         idle_seconds = application.state.parts.settings().idle_seconds if given else 0
+    _limit(application.state.parts)
     wire = Wire(application)
     config = uvicorn.Config(
         wire,
@@ -45,12 +54,26 @@ def serve(scope: Scope, listen: tuple[str, ...] = (), idle_seconds: int | None =
         timeout_keep_alive=15,
         h11_max_incomplete_event_size=64 * 1024,
         http="h11",
+        limit_concurrency=_CONNECTIONS,
         ws="none",
     )
     server = _Server(config, wire, idle_seconds, application.state.feed.close)
     if not given:
         print("Listening on " + ", ".join(map(_shown, sockets)), file=sys.stderr, flush=True)
     asyncio.run(server.serve(sockets))
+
+
+def _limit(parts: Parts) -> None:
+    """LSH_MAX_CONCURRENT_JOBS, where no limit of all jobs has been set: from then on `lshctl limits` has it."""
+    told = os.environ.get("LSH_MAX_CONCURRENT_JOBS", "")
+    if not told:
+        return
+    if not (told.isascii() and told.isdecimal() and 0 < int(told[:7]) <= _MOST_JOBS):
+        raise BadInput(f"LSH_MAX_CONCURRENT_JOBS is not a number from 1 to {_MOST_JOBS}")
+    old = caps.load(parts.scope)
+    if old.total is None:
+        caller = Caller(id="", name="LSH_MAX_CONCURRENT_JOBS", role="admin")
+        change_caps(parts.control(caller), replace(old, total=int(told)), parts.collect)
 
 
 class _Server(uvicorn.Server):

@@ -1,7 +1,6 @@
 """What is done with every request, whatever its route: its id, its size, and a line in the log. Plain ASGI, so that
 streams cost nothing more."""
 
-import contextlib
 import os
 import re
 import secrets
@@ -9,6 +8,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from starlette.exceptions import HTTPException
 
 from lsh_systemd.api.access import Caller
 from lsh_systemd.api.problems import problem
@@ -26,12 +27,15 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LEVELS = {"debug": 7, "info": 6, "warning": 4, "warn": 4, "error": 3}
 
 
-class TooLarge(Exception):
-    """The body goes on after it has been told to end."""
+class TooLarge(HTTPException):
+    """The body goes on beyond what is read of it."""
+
+    def __init__(self) -> None:
+        super().__init__(413, f"a body has {BODY_BYTES} bytes at most")
 
 
 class Wire:
-    """Around the whole application. ``busy`` requests are in progress; ``last`` is when the last one ended (monotonic)."""
+    """Around the whole application. ``busy``: requests in progress; ``last``: when the last one ended (monotonic)."""
 
     def __init__(self, app: Asgi) -> None:
         self._app = app
@@ -42,7 +46,7 @@ class Wire:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name: value for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
         began, status = time.monotonic(), 500
@@ -65,9 +69,9 @@ class Wire:
     async def _limited(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > BODY_BYTES:
-            await problem(413, f"a body has {BODY_BYTES} bytes at most")(scope, receive, send)
+            await problem(413, TooLarge().detail)(scope, receive, send)
             return
-        seen, started = 0, False
+        seen = 0
 
         async def receiving() -> Message:
             nonlocal seen
@@ -77,23 +81,7 @@ class Wire:
                 raise TooLarge
             return message
 
-        async def noting(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receiving, noting)
-        except TooLarge:
-            if not started:
-                await problem(413, f"a body has {BODY_BYTES} bytes at most")(scope, receive, send)
-        except Exception as error:
-            if not started:
-                with contextlib.suppress(Exception):
-                    await problem(500, "this should not have happened; the API's journal tells more")(
-                        scope, receive, send
-                    )
-            raise error
+        await self._app(scope, receiving, send)
 
     def _log(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         level = 3 if status >= 500 else 4 if status in (401, 403, 429) else 6

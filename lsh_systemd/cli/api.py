@@ -131,8 +131,8 @@ def key_group() -> None:
 def create_command(app: App, name: str, role: str, jobs: tuple[str, ...], expires: str | None, as_json: bool) -> None:
     """Make a key. It is shown once, and kept nowhere.
 
-    A viewer sees jobs, runs and logs; an operator also starts, stops, enables and disables; an admin also makes, changes
-    and removes jobs, within the policy of lsh.toml.
+    A viewer sees jobs, runs and logs; an operator also starts, stops, enables and disables; an admin also makes,
+    changes and removes jobs, within the policy of lsh.toml.
     """
     from lsh_systemd import analyze
     from lsh_systemd.api.access import make

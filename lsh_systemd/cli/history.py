@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,9 @@ from lsh_systemd.loglines import journalctl
 from lsh_systemd.run import Run
 from lsh_systemd.sayings import told
 from lsh_systemd.text import escape_controls, visible
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _PAGE = 20
 since_option = click.option("--since", metavar="TIME", help="Only runs that began then or later: 'yesterday', '-2h'.")

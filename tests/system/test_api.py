@@ -1,4 +1,4 @@
-"""The HTTP API as lsh-api.socket starts it: on its Unix socket, so that machines beside each other do not share a port."""
+"""The HTTP API as lsh-api.socket starts it, called on its Unix socket: machines beside each other share the ports."""
 
 import json
 from collections.abc import Iterator
