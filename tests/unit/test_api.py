@@ -1,0 +1,451 @@
+"""What of the HTTP API is pure: who may enter, what may be made, and the shapes. See tests/system/test_api.py."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsh_systemd.api import policy
+from lsh_systemd.api.access import OPEN, ROLES, WEBHOOK, Caller, Failures, find, make
+from lsh_systemd.api.app import ROUTES
+from lsh_systemd.api.app import make as make_app
+from lsh_systemd.api.keys import Keys
+from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
+from lsh_systemd.api.server import parsed
+from lsh_systemd.api.shapes import changed, masked, plain_of, when
+from lsh_systemd.api.wire import BODY_BYTES, Wire
+from lsh_systemd.config import Api
+from lsh_systemd.errors import BadInput
+from lsh_systemd.jobfile import from_plain
+from lsh_systemd.scope import Scope
+
+NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
+OWN_KEY = "a-key-that-a-person-made-up"
+HOOK = "a-secret-of-the-webhook-s"
+
+
+# --- keys
+
+
+def test_a_key_opens_until_it_expires_and_is_kept_as_a_digest() -> None:
+    key, text = make("ci", "operator", jobs=["tag:db", "tag:db"], expires_at=NOW + timedelta(days=1), now=NOW)
+    assert find(text, [key], NOW) == Caller(id=key.id, name="ci", role="operator", jobs=("tag:db",))
+    assert find(text, [key], NOW + timedelta(days=1)) is None
+    assert find(text[:-1] + ("A" if text[-1] != "A" else "B"), [key], NOW) is None
+    assert find(text, [], NOW) is None
+    assert text not in repr(key) and text[-20:] not in repr(key)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"name": " "}, "needs a name"),
+        ({"name": "a\nb"}, "U+000A"),
+        ({"role": "root"}, "not a role"),
+        ({"jobs": ["a b"]}, "selects no jobs"),
+        ({"expires_at": NOW}, "expired already"),
+    ],
+)
+def test_what_can_be_no_key(arguments: dict[str, Any], expected: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(expected)):
+        make(**({"name": "ci", "role": "viewer", "now": NOW} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "seen"),
+    [
+        ((), True),
+        (("tag:db",), True),
+        (("tag:d*",), False),
+        (("category:night",), True),
+        (("category:db",), False),
+        (("back*",), True),
+        (("backup", "x"), True),
+        (("BACKUP",), False),
+        (("x", "y"), False),
+    ],
+)
+def test_selectors(jobs: tuple[str, ...], seen: bool) -> None:
+    caller = Caller(id="1", name="x", role="viewer", jobs=jobs)
+    assert caller.covers("backup", "night", ("db", "prod")) is seen
+
+
+def test_the_file_of_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    keys = Keys(Scope.USER)
+    assert keys.all() == []
+    one, text = make("one", "viewer", now=NOW)
+    two, _ = make("two", "admin", jobs=["tag:x"], now=NOW)
+    keys.add(one)
+    keys.add(two)
+    assert keys.all() == [one, two]
+    assert keys.path.stat().st_mode & 0o777 == 0o600
+    assert text not in keys.path.read_text()
+    assert Keys(Scope.USER).revoke("one") == one
+    assert keys.all() == [two]  # seen by who had read it before
+    with pytest.raises(BadInput, match="no key is called"):
+        keys.revoke("one")
+    keys.add(make("two", "viewer", now=NOW)[0])
+    with pytest.raises(BadInput, match="several keys are called"):
+        keys.revoke("two")
+
+
+def test_failures_are_counted_by_address() -> None:
+    failures = Failures(burst=3, seconds=10, addresses=2)
+    for _ in range(3):
+        assert failures.wait("a", 0.0) == 0
+        failures.count("a", 0.0)
+    assert failures.wait("a", 0.0) == 10
+    assert failures.wait("b", 0.0) == 0
+    assert failures.wait("a", 10.0) == 0
+    failures.count("a", 10.0)
+    assert failures.wait("a", 10.0) == 10
+    for _ in range(1000):  # a flood locks out for no longer
+        failures.count("a", 10.0)
+    assert failures.wait("a", 10.0) == 10
+    for address in ("b", "c"):
+        failures.count(address, 10.0)
+    assert failures.wait("a", 10.0) == 0  # forgotten: there is room for two
+
+
+# --- the gate
+
+
+class Client(NamedTuple):
+    http: TestClient
+    keys: dict[str, str]
+    app: FastAPI
+
+    def forget_failures(self, **options: Any) -> None:
+        self.app.state.gate._failures = Failures(**options)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """The application before a scope without systemd and without jobs, and a key for each role."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "HOME"):
+            patch.setenv(name, str(home))
+        patch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={home}/no-bus")
+        patch.setenv("LSH_API_KEY", OWN_KEY)
+        patch.setenv("CRON_WEBHOOK_SECRET", HOOK)
+        texts = {}
+        for role in ROLES:
+            key, texts[role] = make(role, role, now=NOW)
+            Keys(Scope.USER).add(key)
+        app = make_app(Scope.USER)
+        yield Client(TestClient(Wire(app), raise_server_exceptions=False), texts, app)
+
+
+def routes() -> list[tuple[str, str, str]]:
+    """Each route there is, as (method, path, role)."""
+    return [
+        (method, prefix + re.sub(r"{\w+}", "x", route.path), route.role)
+        for router, prefix in ROUTES
+        for route in router.routes
+        for method in sorted(route.methods)
+    ]
+
+
+@pytest.mark.parametrize(("method", "path", "role"), routes())
+def test_each_route_lets_in_its_role_and_nobody_else(client: Client, method: str, path: str, role: str) -> None:
+    http, keys, _ = client
+    if path.endswith("/events"):
+        path += "?after=x"  # is refused, behind the gate: a stream has no end
+
+    def status(key: str | None) -> int:
+        return http.request(method, path, headers={"X-API-Key": key} if key else {}, content=b"{}").status_code
+
+    least = "operator" if role == WEBHOOK else role
+    refused = (401, 403, 429)
+    assert (status(None) == 401) is (role != OPEN)
+    for each in ROLES:
+        may = role == OPEN or ROLES.index(each) >= ROLES.index(least)
+        assert (status(keys[each]) not in refused) is may, each
+
+
+def test_every_route_has_been_walked(client: Client) -> None:
+    http, keys, _ = client
+    document = http.get("/openapi.json", headers={"X-API-Key": keys["viewer"]}).json()
+    told = {
+        (method.upper(), re.sub(r"{\w+}", "x", path)) for path, each in document["paths"].items() for method in each
+    }
+    walked = {(method, path) for method, path, _ in routes()}
+    assert told and told <= walked
+    assert {role for _, _, role in routes()} == {*ROLES, OPEN, WEBHOOK}
+    assert {path for _, path, role in routes() if role == OPEN} == {"/health", "/api/health", "/api/cron/health"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "entered"),
+    [
+        ({"X-API-Key": OWN_KEY}, True),
+        ({"Authorization": f"Bearer {OWN_KEY}"}, True),
+        ({"Authorization": f"bearer  {OWN_KEY}"}, True),
+        ({"Authorization": "Basic " + base64.b64encode(f":{OWN_KEY}".encode()).decode()}, True),
+        ({"Authorization": "Basic " + base64.b64encode(OWN_KEY.encode()).decode()}, True),
+        ({"Authorization": "Basic " + base64.b64encode(f":{OWN_KEY}".encode()).decode(), "Origin": "https://x"}, False),
+        ({"Authorization": "Basic !"}, False),
+        ({"Authorization": OWN_KEY}, False),
+        ({"X-API-Key": OWN_KEY + "x"}, False),
+        ({"X-Webhook-Secret": HOOK}, False),
+        ({"X-API-Key": ""}, False),
+        ({"Cookie": f"key={OWN_KEY}"}, False),
+    ],
+)
+def test_ways_to_give_a_key(client: Client, headers: dict[str, str], entered: bool) -> None:
+    http = client.http
+    client.forget_failures()
+    answer = http.get("/openapi.json", headers=headers)
+    assert answer.status_code == (200 if entered else 401), answer.text
+    if not entered:
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_wrong_keys_are_looked_at_less_and_less(client: Client) -> None:
+    http, keys, _ = client
+    client.forget_failures(seconds=1000)
+    said = [http.get("/openapi.json", headers={"X-API-Key": "wrong"}).status_code for _ in range(12)]
+    assert said == [401] * 10 + [429] * 2
+    # Who has a key that was made here is not locked out by others; one that a person made up cannot be guessed at.
+    assert http.get("/openapi.json", headers={"X-API-Key": keys["viewer"]}).status_code == 200
+    limited = http.get("/openapi.json", headers={"X-API-Key": OWN_KEY})
+    assert (limited.status_code, int(limited.headers["retry-after"]) > 0) == (429, True)
+    client.forget_failures()
+
+
+def test_a_short_key_of_one_s_own_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("LSH_API_KEY", "short")
+    with pytest.raises(BadInput, match="shorter than 16"):
+        make_app(Scope.USER)
+
+
+# --- requests that are none
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/nothing", b"", 404),
+        ("PUT", "/jobs", b"", 405),
+        ("POST", "/jobs", b"{", 422),
+        ("POST", "/jobs", b'{"name": "x"}', 422),
+        ("POST", "/jobs", b'{"name": "x", "command": "true", "frobnicate": 1}', 400),
+        ("POST", "/jobs", b'{"name": "x", "command": "true", "schedule": {"cron": "61 * * * *"}}', 400),
+        ("POST", "/jobs", b'{"name": "x", "command": "true", "schedule": {"moon": "full"}}', 400),
+        ("POST", "/jobs", b'{"name": "\\ud800", "command": "true"}', 400),
+        ("POST", "/jobs", b'{"name": "x", "command": "true", "timeout": 1e400}', 400),
+        ("POST", "/jobs", b'{"name": "x", "command": "true", "timeout": ' + b"9" * 40 + b"}", 400),
+        ("POST", "/jobs", b"[" * 100_000, 400),
+        ("POST", "/jobs", b"x" * (BODY_BYTES + 1), 413),
+        ("GET", "/jobs/%00", b"", 404),
+        ("GET", "/jobs?limit=99999999999999999999", b"", 422),
+        ("GET", "/runs/..%2f", b"", 404),
+        ("GET", "/runs?since=%00", b"", 400),
+        ("GET", "/explain?expression=x", b"", 400),
+        ("GET", "/explain?expression=*+*+*+*+*&timezone=%2e%2e/x", b"", 400),
+        ("GET", "/events?after=-1", b"", 400),
+    ],
+)
+def test_bad_requests_are_told_as_problems(client: Client, method: str, path: str, body: bytes, status: int) -> None:
+    http, keys, _ = client
+    headers = {"X-API-Key": keys["admin"], "X-Request-ID": "mine", "Content-Type": "application/json"}
+    answer = http.request(method, path, content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert (told["status"], told["error"]) == (status, told["detail"])
+    assert answer.headers["x-request-id"] == "mine"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_body_of_unknown_length_is_limited_too(client: Client) -> None:
+    http, keys, _ = client
+    chunks = (b"x" * 65536 for _ in range(BODY_BYTES // 65536 + 2))
+    assert http.post("/jobs", content=chunks, headers={"X-API-Key": keys["admin"]}).status_code == 413
+
+
+def test_a_request_s_id_is_no_way_into_the_log(client: Client) -> None:
+    http = client.http
+    assert re.fullmatch(r"[0-9a-f]{16}", http.get("/nothing", headers={"X-Request-ID": "a b"}).headers["x-request-id"])
+
+
+# --- jobs as they are given
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (None, {}),
+        ("0 2 * * *", {"schedule": "0 2 * * *"}),
+        (["0 2 * * *", "5 4 * * *"], {"schedule": ["0 2 * * *", "5 4 * * *"]}),
+        ({"cron": "0 2 * * *", "timezone": "UTC"}, {"schedule": "0 2 * * *", "timezone": "UTC"}),
+        ({"every": "5m", "cron": None}, {"every": "5m"}),
+        ({"at": "2027-01-31T02:00:00Z"}, {"at": "2027-01-31T02:00:00Z"}),
+        ({"calendar": ["daily"]}, {"calendar": ["daily"]}),
+        ({}, {}),
+    ],
+)
+def test_schedules(schedule: Any, expected: dict[str, Any]) -> None:
+    assert when(schedule) == expected
+    assert plain_of({"name": "x", "enabled": True, "schedule": schedule}) == {"name": "x"} | expected
+
+
+@pytest.mark.parametrize("schedule", [{"moon": "full"}, {"timezone": "UTC"}])
+def test_what_is_no_schedule(schedule: dict[str, str]) -> None:
+    with pytest.raises(BadInput):
+        when(schedule)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, {}),
+        ({"timeout": "5min"}, {"timeout": "5min"}),
+        ({"timezone": None}, {"timezone": None}),
+        ({"schedule": {"every": "1h"}}, {"schedule": None, "every": "1h"}),
+        ({"every": "1h"}, {"schedule": None, "every": "1h"}),
+        ({"schedule": None}, {"schedule": None}),
+        ({"env": {"B": "2", "A": None}}, {"env": {"B": "2", "C": "3"}}),
+        ({"enabled": False}, {}),
+    ],
+)
+def test_changes(body: dict[str, Any], expected: dict[str, Any]) -> None:
+    job = {"name": "x", "command": "y", "schedule": ["0 2 * * *"], "timezone": "UTC", "env": {"A": "1", "C": "3"}}
+    wanted = {name: value for name, value in (job | expected).items() if value is not None}
+    assert changed(job, body) == wanted
+
+
+def test_who_may_not_define_jobs_sees_no_values() -> None:
+    told = masked({"name": "x", "env": {"A": "secret"}, "stdin": "secret", "ping": "https://x/secret", "timeout": "5m"})
+    assert "secret" not in json.dumps(told)
+    assert (told["env"], told["timeout"]) == ({"A": "***"}, "5m")
+
+
+# --- the policy
+
+
+BASE = {"name": "x", "command": "true"}
+
+
+@pytest.mark.parametrize(
+    ("scope", "plain", "rules", "allowed"),
+    [
+        (Scope.SYSTEM, {}, Api(), True),
+        (Scope.SYSTEM, {"sandbox": "strict"}, Api(), True),
+        (Scope.SYSTEM, {"sandbox": "none"}, Api(), False),
+        (Scope.SYSTEM, {"sandbox": "none"}, Api(sandbox="none"), True),
+        (Scope.SYSTEM, {"dynamic_user": False}, Api(), False),
+        (Scope.SYSTEM, {"dynamic_user": False}, Api(run_as=("root",)), True),
+        (Scope.SYSTEM, {"run_as": "root"}, Api(run_as=("www-data",)), False),
+        (Scope.SYSTEM, {"run_as": "www-data"}, Api(run_as=("www-data",)), True),
+        (Scope.USER, {}, Api(), True),
+        (Scope.USER, {"sandbox": "none"}, Api(), False),
+        (Scope.USER, {"secrets": ["a"]}, Api(), False),
+        (Scope.USER, {"secrets": ["a"]}, Api(allow=("secrets",)), True),
+        (Scope.SYSTEM, {"env_file": ["/etc/shadow"]}, Api(), False),
+        (Scope.SYSTEM, {"on_failure": ["id"]}, Api(), False),
+        (Scope.SYSTEM, {"write_path": ["/etc"]}, Api(), False),
+        (Scope.SYSTEM, {"allow_dangerous": True}, Api(), False),
+        (Scope.SYSTEM, {"schedule": ["0 2 * * *"], "env": {"A": "1"}, "timeout": "5m"}, Api(), True),
+    ],
+)
+def test_what_may_be_made(scope: Scope, plain: dict[str, Any], rules: Api, allowed: bool) -> None:
+    job = from_plain(policy.filled_in(BASE | plain, rules, scope))
+    if allowed:
+        policy.check(job, rules, scope)
+    else:
+        with pytest.raises(policy.Forbidden):
+            policy.check(job, rules, scope)
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed"),
+    [
+        ({"schedule": ["0 2 * * *"]}, True),
+        ({"description": "x", "timeout": "5m", "retries": 2, "tags": ["a"]}, True),
+        ({"command": "id"}, False),
+        ({"env": {"LD_PRELOAD": "/tmp/x.so"}}, False),
+        ({"working_dir": "/tmp"}, False),
+        ({"shell": "/tmp/x"}, False),
+        ({"after": ["y"]}, False),
+    ],
+)
+def test_what_may_be_made_of_root_s_job(change: dict[str, Any], allowed: bool) -> None:
+    before, job = from_plain(BASE), from_plain(BASE | change)
+    if allowed:
+        policy.check(job, Api(), Scope.SYSTEM, before=before)
+    else:
+        with pytest.raises(policy.Forbidden):
+            policy.check(job, Api(), Scope.SYSTEM, before=before)
+
+
+# --- figures and addresses
+
+
+durations_of_jobs = st.dictionaries(
+    st.tuples(st.sampled_from("ab"), st.sampled_from(["success", "timeout"])), st.lists(st.integers(0, 10**12))
+)
+
+
+@given(durations_of_jobs)
+def test_histograms_count_what_there_is(durations: dict[tuple[str, str], list[int]]) -> None:
+    table = [
+        (
+            job,
+            result,
+            len(usec),
+            len(usec),
+            float(sum(usec)),
+            tuple(sum(each <= 1e6 * edge for each in usec) for edge in BUCKETS),
+        )
+        for (job, result), usec in durations.items()
+    ]
+    _, histogram = _runs(table)
+    for job in {job for job, _ in durations}:
+        samples = [each for each in histogram.samples if each.labels["job"] == job]
+        buckets = [each.value for each in samples if each.name.endswith("_bucket")]
+        together = [usec for (name, _), each in durations.items() if name == job for usec in each]
+        assert buckets == sorted(buckets)
+        assert buckets[-1] == len(together) == next(each.value for each in samples if each.name.endswith("_count"))
+
+
+@pytest.mark.parametrize(
+    ("cursor", "seconds"),
+    [(None, None), ("", None), ("s=1;i=2;b=3;m=4;t=5f5e100;x=6", 100.0), ("t=zz", None), ("s=1", None)],
+)
+def test_how_far_the_journal_has_been_read(cursor: str | None, seconds: float | None) -> None:
+    assert collected_seconds(cursor) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:3030", ("127.0.0.1", 3030)),
+        ("[::1]:80", ("::1", 80)),
+        ("8080", ("127.0.0.1", 8080)),
+        ("localhost:1", ("localhost", 1)),
+        ("x", None),
+        ("x:0", None),
+        ("x:65536", None),
+        ("x:", None),
+        ("127.0.0.1:3030\n", None),
+    ],
+)
+def test_addresses(text: str, expected: tuple[str, int] | None) -> None:
+    if expected:
+        assert parsed(text) == expected
+    else:
+        with pytest.raises(BadInput):
+            parsed(text)
