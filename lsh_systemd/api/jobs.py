@@ -124,6 +124,18 @@ def start_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, lambda: {"status": "started"} | start(desk, desk.job(job_id)))
 
 
+@routes.post("/jobs/{job_id}/restart", openapi_extra=needs("operator"))
+def restart_job(job_id: str, desk: Here, request: Request) -> Response:
+    """End the run in progress, where there is one, and start the job."""
+
+    def restart() -> dict[str, Any]:
+        found = desk.job(job_id)
+        desk.control.stop(found)
+        return {"status": "restarted"} | start(desk, found)
+
+    return once.answered(request, desk, {}, restart)
+
+
 @routes.post("/jobs/{job_id}/stop", openapi_extra=needs("operator"))
 def stop_job(job_id: str, desk: Here, request: Request) -> Response:
     """End the job's run in progress. Its schedule goes on."""

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsh_systemd.api import policy
+from lsh_systemd.api import metrics, policy
 from lsh_systemd.api.access import OPEN, ROLES, WEBHOOK, Caller, Failures, find, make
 from lsh_systemd.api.app import ROUTES
 from lsh_systemd.api.app import make as make_app
@@ -449,3 +449,17 @@ def test_addresses(text: str, expected: tuple[str, int] | None) -> None:
     else:
         with pytest.raises(BadInput):
             parsed(text)
+
+
+def test_what_is_shipped_for_prometheus_asks_for_figures_that_there_are() -> None:
+    packaging = Path(__file__).resolve().parents[2] / "packaging"
+    texts = [
+        (packaging / "prometheus/lsh-alerts.yml").read_text(),
+        (packaging / "grafana/lsh-systemd.json").read_text(),
+    ]
+    json.loads(texts[1])
+    source = Path(metrics.__file__).read_text()
+    names = {name for text in texts for name in re.findall(r"\blsh_[a-z_]+\b", text)}
+    assert len(names) > 5
+    for name in names:
+        assert f'"{re.sub("_(total|bucket)$", "", name)}"' in source, name
