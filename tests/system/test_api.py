@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.system.booted import eventually
+from tests.system.booted import Result, eventually
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine
 from tests.system.uml import only_on
@@ -31,7 +31,7 @@ class Api:
     """The API of one scope, called by curl as a program there would."""
 
     lsh: Lsh
-    keys: dict[str, str] = field(default_factory=dict)
+    port: int
 
     def key(self, role: str, *argv: str) -> str:
         name = f"{role}-{self.lsh.new_name()}"
@@ -79,7 +79,7 @@ def api(lsh: Lsh) -> Iterator[Api]:
     folder = "/etc/lsh" if lsh.scope == "system" else "/home/bob/.config/lsh"
     lsh.machine.write(f"{folder}/environment", f"CRON_WEBHOOK_SECRET={WEBHOOK}\n", user=lsh.user)
     lsh("api", "enable", "--listen", f"127.0.0.1:{port}")
-    yield Api(lsh)
+    yield Api(lsh, port)
     lsh("api", "disable")
     lsh("agent", "disable")
     lsh.machine.run("rm", "-f", f"{folder}/environment", f"{folder}/lsh.toml")
@@ -232,6 +232,24 @@ def test_the_lines_of_older_systems_run_as_they_are(lsh: Lsh, api: Api) -> None:
     assert name in api("POST", "/api/cron/start", key=admin, body={}).json()["resumed"]
     assert lsh.json("show", name)["enabled"] is True
     lsh("--" + lsh.scope, "limits", "set", "--global", "none")
+
+    # lshctl does over HTTP what it does here.
+    def there(*argv: str, **options: Any) -> Result:
+        return lsh("--url", f"http://127.0.0.1:{api.port}", *argv, env={"LSH_API_KEY": admin}, **options)
+
+    assert "healthy" in lsh("status", "--url", f"http://127.0.0.1:{api.port}").stdout
+    other = lsh.new_name()
+    assert "Added" in there("add", other, "--every", "2h", "--timeout", "5m", "--", "echo", "there").stdout
+    assert lsh.json("show", other)["definition"]["command"] == "echo there"
+    assert [each["id"] for each in there("list", "--json").json()] == [each["id"] for each in lsh.json("list")]
+    there("start", other)
+    run = lsh.ended(other)[0]
+    assert run["id"][:12] in there("runs", other).stdout
+    assert there("runs", "--id", run["id"]).stdout == "there\n"
+    refused = there("show", "nothing", check=False)
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, "lshctl: there is no job 'nothing'")
+    there("remove", other)
+    assert other not in [each["id"] for each in lsh.json("list")]
 
     # curl -f, with the key in the URL, as a deployment check does it.
     for path in ("health", "status", "jobs"):

@@ -5,10 +5,14 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 
 import pytest
+from click.testing import CliRunner
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
@@ -23,8 +27,10 @@ from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
 from lsh_systemd.api.server import parsed
 from lsh_systemd.api.shapes import changed, masked, plain_of, when
 from lsh_systemd.api.wire import BODY_BYTES, Wire
+from lsh_systemd.cli import main
+from lsh_systemd.cli.http import Http, of_answer
 from lsh_systemd.config import Api
-from lsh_systemd.errors import BadInput
+from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.jobfile import from_plain
 from lsh_systemd.scope import Scope
 
@@ -463,3 +469,35 @@ def test_what_is_shipped_for_prometheus_asks_for_figures_that_there_are() -> Non
     assert len(names) > 5
     for name in names:
         assert f'"{re.sub("_(total|bucket)$", "", name)}"' in source, name
+
+
+# --- the client
+
+
+@pytest.mark.parametrize(
+    "url", ["", "x", "ftp://x", "http://", "https://x:y", "http://[::1", "https://:key@x", "https://x?a", "http://x\n"]
+)
+def test_what_is_no_url_of_an_api(url: str) -> None:
+    with pytest.raises(BadInput):
+        Http(url)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "message"),
+    [
+        (404, b'{"detail": "there is no job"}', BadInput, "there is no job"),
+        (401, b'{"detail": "a key is needed"}', LshError, "a key is needed"),
+        (503, b'{"problems": ["systemd does not answer"]}', LshError, "systemd does not answer"),
+        (502, b"<html>", LshError, "'http://x/jobs' answers 502"),
+        (500, b"[]", LshError, "'http://x/jobs' answers 500"),
+    ],
+)
+def test_what_the_other_side_says(status: int, body: bytes, kind: type[LshError], message: str) -> None:
+    error = of_answer(HTTPError("http://x/jobs", status, "", Message(), BytesIO(body)), "http://x/jobs")
+    assert (type(error), error.message) == (kind, message)
+
+
+@pytest.mark.parametrize("more", [["--user"], ["--system"], ["-H", "web1"]])
+def test_a_url_is_one_place(more: list[str]) -> None:
+    done = CliRunner().invoke(main, [*more, "--url", "http://127.0.0.1:1", "list"])
+    assert (done.exit_code, "--url goes with none of" in done.output) == (2, True)
