@@ -3,6 +3,7 @@
 import fnmatch
 import hashlib
 import hmac
+import ipaddress
 import re
 import secrets
 from collections import OrderedDict
@@ -130,6 +131,14 @@ def is_made_here(text: str) -> bool:
 def same(given: str, known: str) -> bool:
     """Whether two secrets are the same, in a time that does not tell where they differ."""
     return hmac.compare_digest(digest(given), digest(known))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can call there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def digest(text: str) -> str:

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lsh_systemd import ledger
 from lsh_systemd.api.parts import Parts
 from lsh_systemd.errors import LshError
 from lsh_systemd.queue import Queue
@@ -32,6 +31,8 @@ _LOOK_SECONDS = 0.25
 _RETRY_SECONDS = 5.0
 _AT_ONCE = 500
 _KEPT = 2000
+# To who has the ids of another ledger's events.
+_RESET = b"event: reset\ndata: {}\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Feed:
         self._news, self._wanted = asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "feed")
         self._store: Store | None = None
+        self._epoch = 0  # counts ledgers: one that was restored or made anew has other events
         self._queued: set[str] = set()
 
     @contextlib.asynccontextmanager
@@ -85,11 +87,13 @@ class Feed:
         try:
             newest = await self._on_thread(self._look_at_newest)
             place = newest if after is None or after > newest else after
-            # Whose events are of another store, made anew since, is told so.
-            lost = b"event: reset\ndata: {}\n\n" if after is not None and after > newest else b""
-            yield b"retry: 3000\n: listening\n\n" + lost
+            epoch = self._epoch
+            yield b"retry: 3000\n: listening\n\n" + (_RESET if after is not None and after > newest else b"")
             while not self._closed and still():
                 news = self._news
+                if epoch != self._epoch:
+                    epoch, place = self._epoch, self._newest
+                    yield _RESET
                 frames = await self._after(place)
                 if frames:
                     place = frames[-1].id
@@ -121,7 +125,6 @@ class Feed:
             try:
                 frames = await self._on_thread(self._look)
             except LshError:
-                self._store = None
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             if frames:
@@ -140,8 +143,11 @@ class Feed:
         """What has happened since the last look."""
         if not self._parts.agent_runs():
             self._parts.collect(at_most_every=1.0)
-        if self._newest < 0:
-            self._newest = self._look_at_newest()
+        newest = self._look_at_newest()
+        if self._newest < 0 or newest < self._newest:
+            self._epoch += self._newest >= 0
+            self._newest = newest
+            self._frames.clear()
             return []
         self._note_queued()
         return self._read(self._newest)
@@ -151,11 +157,11 @@ class Feed:
         return int(rows[0][0] or 0)
 
     def _open(self) -> Store:
-        if self._store is None:
-            self._store = Store(ledger.path(self._parts.scope))
-            turn_on(self._store)
-            self._queued = {entry.name for entry in Queue(self._parts.scope).entries()}
-        return self._store
+        store = self._parts.ledger()
+        if store is not self._store:
+            turn_on(store)
+            self._store, self._queued = store, {entry.name for entry in Queue(self._parts.scope).entries()}
+        return store
 
     def _note_queued(self) -> None:
         """What has come into the queue: the store knows of runs only once they have begun."""

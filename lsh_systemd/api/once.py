@@ -37,7 +37,7 @@ def answered(
     asked = json.dumps([request.method, request.url.path.removeprefix("/api"), str(request.query_params), body])
     # Keyed with what is kept nowhere: of a password in the body, a bare hash could be guessed.
     fingerprint = hmac.new((key_given(request) or "").encode(errors="surrogateescape"), asked.encode(), "sha256")
-    before = _begin(store, key, fingerprint.hexdigest())
+    before = begin(store, key, fingerprint.hexdigest())
     if before is not None:
         old_status, old_body = before
         return _answer(json.loads(old_body), old_status, repeated=True)
@@ -57,7 +57,7 @@ def answered(
     return _answer(told, status)
 
 
-def _begin(store: Store, key: str, fingerprint: str) -> tuple[int, bytes] | None:
+def begin(store: Store, key: str, fingerprint: str) -> tuple[int, bytes] | None:
     """Note that it is being done; what was answered, where it has been."""
     now = time.time_ns() // 1000
     with store.transaction():

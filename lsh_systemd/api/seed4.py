@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from lsh_systemd import __version__
+from lsh_systemd import __version__, ledger
 from lsh_systemd.api.access import OPEN
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, Parts, desk
@@ -19,6 +19,8 @@ from lsh_systemd.unit import is_run_unit
 routes = router(tags=["health"])
 # Anybody may ask: what is told is looked up this often at most.
 _SECONDS = 1.0
+# What SQLite may want at once.
+_LEAST_FREE_BYTES = 2**20
 
 
 def health_of(request: Request) -> Json:
@@ -45,6 +47,8 @@ def _health(parts: Parts) -> dict[str, Any]:
         parts.ledger().query("SELECT 1 FROM runs LIMIT 1")
     except LshError:
         problems.append("the store of runs cannot be read")
+    if _is_full(parts):
+        problems.append("the disk of the store is full: runs wait in the journal")
     return {
         "status": "unhealthy" if problems else "healthy",
         "service": "LSH Daemon",
@@ -82,6 +86,14 @@ def status_of(desk: Desk) -> dict[str, Any]:
         "jobs": len(desk.all()),
         "role": desk.caller.role,
     }
+
+
+def _is_full(parts: Parts) -> bool:
+    try:
+        told = os.statvfs(ledger.path(parts.scope).parent)
+    except OSError:
+        return False
+    return told.f_bavail * told.f_frsize < _LEAST_FREE_BYTES
 
 
 def _resident_bytes() -> int:

@@ -1,5 +1,7 @@
 """lshctl api."""
 
+import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -39,10 +41,16 @@ def api_command() -> None:
 def enable_command(app: App, listen: tuple[str, ...], dry_run: bool) -> None:
     """Have systemd listen, now and after a reboot."""
     from lsh_systemd import daemons
-    from lsh_systemd.api.server import parsed, socket_path
+    from lsh_systemd.api.access import is_loopback
 
+    with _extra():
+        from lsh_systemd.api.server import parsed, socket_path
     for each in listen:
-        parsed(each)
+        host, _ = parsed(each)
+        if not is_loopback(host):
+            click.echo(
+                f"lshctl: {each} can be called from elsewhere: put TLS before it, or keys go in the clear", err=True
+            )
     if dry_run:
         click.echo(f"Would listen on {', '.join(listen or ('127.0.0.1:3030',))} and {socket_path(app.scope)}.")
         return
@@ -63,8 +71,10 @@ def enable_command(app: App, listen: tuple[str, ...], dry_run: bool) -> None:
 def disable_command(app: App, dry_run: bool) -> None:
     """Listen no more. Keys stay."""
     from lsh_systemd import daemons, ledger
-    from lsh_systemd.api.feed import turn_off
     from lsh_systemd.store import Store
+
+    with _extra():
+        from lsh_systemd.api.feed import turn_off
 
     if dry_run:
         click.echo(f"Would stop {daemons.API_SOCKET} and {daemons.API}.")
@@ -105,12 +115,8 @@ def serve_command(app: App, listen: tuple[str, ...], idle: int | None) -> None:
     By hand it listens on 127.0.0.1 and the port that PORT names, or 3030. Of the environment it also reads LSH_API_KEY
     (a key with the role admin), CRON_WEBHOOK_SECRET, LSH_LOG_LEVEL and LSH_JOB_TIMEOUT.
     """
-    try:
+    with _extra():
         from lsh_systemd.api import server
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("lsh_systemd"):
-            raise
-        raise LshError(f"the HTTP API needs {error.name}", hint="pip install 'lsh-systemd[api]'") from None
     server.serve(app.scope, listen, idle)
 
 
@@ -182,6 +188,17 @@ def revoke_command(app: App, key: str) -> None:
     gone = _keys(app).revoke(key)
     app.control.note("api key revoke", "", {"key": (gone.id, None), "name": (gone.name, None)})
     click.echo(f"Revoked {gone.id} ({escape_controls(gone.name, keep='')}).")
+
+
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    """Around imports of what only the API needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("lsh_systemd"):
+            raise
+        raise LshError(f"the HTTP API needs {error.name}", hint="pip install 'lsh-systemd[api]'") from None
 
 
 def _keys(app: App) -> "Keys":

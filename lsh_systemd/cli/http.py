@@ -1,6 +1,5 @@
 """The way to another machine's HTTP API: requests, answers, and errors in words."""
 
-import ipaddress
 import json
 import os
 import urllib.error
@@ -11,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
+from lsh_systemd.api.access import is_loopback
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import visible
 
@@ -49,7 +49,7 @@ class Http:
         self.base, self._key = url.rstrip("/"), os.environ.get("LSH_API_KEY", "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise BadInput("LSH_API_KEY is not a key")
-        if self._key and parts.scheme == "http" and not _is_here(host):
+        if self._key and parts.scheme == "http" and not is_loopback(host):
             click.echo("lshctl: http:// shows the key to whoever listens on the way; https:// does not", err=True)
         self._opener = urllib.request.build_opener(_Straight)
 
@@ -110,13 +110,6 @@ def of_answer(error: urllib.error.HTTPError, url: str) -> LshError:
         hint = "LSH_API_KEY has the key; lshctl api key create makes one there"
     kind = BadInput if error.code in _BAD_INPUT else LshError
     return kind(message[:2000], hint=hint)
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _word(value: Any) -> str:

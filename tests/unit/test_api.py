@@ -22,8 +22,11 @@ from lsh_systemd.api import metrics, policy
 from lsh_systemd.api.access import OPEN, ROLES, WEBHOOK, Caller, Failures, find, make
 from lsh_systemd.api.app import ROUTES
 from lsh_systemd.api.app import make as make_app
+from lsh_systemd.api.feed import turn_off, turn_on
 from lsh_systemd.api.keys import Keys
 from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
+from lsh_systemd.api.once import begin
+from lsh_systemd.api.problems import Conflict
 from lsh_systemd.api.server import parsed
 from lsh_systemd.api.shapes import changed, masked, plain_of, when
 from lsh_systemd.api.wire import BODY_BYTES, Wire
@@ -32,7 +35,9 @@ from lsh_systemd.cli.http import Http, of_answer
 from lsh_systemd.config import Api
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.jobfile import from_plain
+from lsh_systemd.run import Run
 from lsh_systemd.scope import Scope
+from lsh_systemd.store import Store
 
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 OWN_KEY = "a-key-that-a-person-made-up"
@@ -469,6 +474,59 @@ def test_what_is_shipped_for_prometheus_asks_for_figures_that_there_are() -> Non
     assert len(names) > 5
     for name in names:
         assert f'"{re.sub("_(total|bucket)$", "", name)}"' in source, name
+
+
+# --- events, and answers that are given again
+
+
+def events_of(store: Store) -> list[tuple[str, str]]:
+    return [tuple(row) for row in store.query("SELECT event, about FROM events ORDER BY id")]
+
+
+def test_events_are_kept_once_each_and_in_order() -> None:
+    store = Store(None)
+
+    def put(run_id: str, result: str | None) -> None:
+        with store.transaction():
+            store.put([Run(id=run_id, job="a", unit="lsh-a.service", started_usec=1, ended_usec=2, result=result)])
+
+    put("before", "success")
+    assert events_of(store) == []  # nobody has listened yet
+    turn_on(store)
+    turn_on(store)
+    for result in (None, None, "exit-code", "exit-code", "timeout"):
+        put("1", result)
+    put("2", "success")
+    put("3", "skipped")
+    put("4", "missed")
+    put("5", "lost")
+    assert events_of(store) == [
+        ("started", "1"), ("failed", "1"), ("started", "2"), ("finished", "2"), ("skipped", "3"), ("missed", "4"),
+        ("started", "5"), ("failed", "5"),
+    ]  # fmt: skip
+    with store.transaction():
+        store.query("INSERT INTO events (id, at_usec, event, job, about) VALUES (10004, 0, 'queued', 'a', 'x')")
+        store.query("INSERT INTO events (id, at_usec, event, job, about) VALUES (10100, 0, 'queued', 'a', 'y')")
+    assert events_of(store) == [("queued", "x"), ("queued", "y")]
+    turn_off(store)
+    put("6", "success")
+    assert events_of(store) == []
+
+
+def test_a_request_is_done_once_for_its_key() -> None:
+    store = Store(None)
+    assert begin(store, "k", "asked") is None
+    with pytest.raises(Conflict):
+        begin(store, "k", "asked")
+    with pytest.raises(BadInput, match="another request"):
+        begin(store, "k", "asked otherwise")
+    assert begin(store, "other", "asked") is None
+    with store.transaction():
+        store.query("UPDATE api_answers SET status = 201, body = ? WHERE key = 'k'", (b"{}",))
+    assert begin(store, "k", "asked") == (201, b"{}")
+    with store.transaction():
+        store.query("UPDATE api_answers SET at_usec = at_usec - 86400000001")
+    assert begin(store, "k", "asked otherwise") is None  # a day later
 
 
 # --- the client
