@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from lsh_systemd import __version__
-from lsh_systemd.api import changes, events, jobs, metrics, problems, runs, seed4, seed5
+from lsh_systemd.api import changes, events, jobs, livelogs, metrics, problems, runs, seed4, seed5
 from lsh_systemd.api.feed import Feed
 from lsh_systemd.api.gate import Gate, needs, router
 from lsh_systemd.api.parts import Parts
@@ -31,7 +31,16 @@ def openapi(request: Request) -> Response:
     return Json(request.app.openapi())
 
 
-_TWICE = (seed4.routes, jobs.routes, changes.routes, runs.routes, events.routes, metrics.routes, meta)
+_TWICE = (
+    seed4.routes,
+    jobs.routes,
+    changes.routes,
+    runs.routes,
+    events.routes,
+    livelogs.routes,
+    metrics.routes,
+    meta,
+)
 # All that there are, and what stands before their paths.
 ROUTES = (
     *((routes, prefix) for prefix in ("", "/api") for routes in _TWICE),
@@ -59,9 +68,10 @@ def make(scope: Scope) -> FastAPI:
         lifespan=lifespan,
         default_response_class=Json,
         redirect_slashes=False,
+        responses=problems.RESPONSES,
     )
     app.state.parts, app.state.gate = Parts(scope), Gate(scope)
-    app.state.feed = Feed(app.state.parts)
+    app.state.feed, app.state.followers = Feed(app.state.parts), livelogs.Followers()
     problems.install(app)
     for routes, prefix in ROUTES:
         app.include_router(routes, prefix=prefix, include_in_schema=prefix != "/api")

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from lsh_systemd.api.access import Caller
 
 routes = router(tags=["live"])
-_STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+# Proxies are to pass on what comes at once.
+STREAM_HEADERS = {"X-Accel-Buffering": "no"}
 
 
-@routes.get("/events", openapi_extra=needs("viewer"), response_class=StreamingResponse, responses=_STREAM)
+@routes.get("/events", openapi_extra=needs("viewer"), response_class=StreamingResponse, responses=STREAM)
 async def events(
     request: Request,
     last_event_id: Annotated[str | None, Header(max_length=40)] = None,
@@ -39,8 +41,7 @@ async def events(
         return caller.covers(frame.job, frame.category, frame.tags)
 
     stream = feed.listen(_place(last_event_id or after), wants, lambda: gate.still(caller))
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
 def _place(given: str | None) -> int | None:

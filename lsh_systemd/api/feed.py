@@ -54,7 +54,7 @@ class Feed:
         self._frames: deque[Frame] = deque(maxlen=_KEPT)
         self._newest = -1
         self._listeners = 0
-        self._closed = False
+        self.closed = False
         self._news, self._wanted = asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "feed")
         self._store: Store | None = None
@@ -75,7 +75,7 @@ class Feed:
 
     def close(self) -> None:
         """Let all listeners go: the server ends."""
-        self._closed = True
+        self.closed = True
         self._news.set()
 
     async def listen(
@@ -89,7 +89,7 @@ class Feed:
             place = newest if after is None or after > newest else after
             epoch = self._epoch
             yield b"retry: 3000\n: listening\n\n" + (_RESET if after is not None and after > newest else b"")
-            while not self._closed and still():
+            while not self.closed and still():
                 news = self._news
                 if epoch != self._epoch:
                     epoch, place = self._epoch, self._newest

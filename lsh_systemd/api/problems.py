@@ -26,6 +26,10 @@ class Conflict(BadInput):
     """It is not as the caller thought."""
 
 
+class Busy(LshError):
+    """Too many do the same already."""
+
+
 class Changed(BadInput):
     """If-Match names another version."""
 
@@ -44,6 +48,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NoSuchUnit, 404),
     (Changed, 412),
     (NoMatchGiven, 428),
+    (Busy, 503),
     (Conflict, 409),
     (AccessDenied, 403),
     (ManagerUnavailable, 503),
@@ -61,6 +66,34 @@ class Json(JSONResponse):
 
 class Problem(Json):
     media_type = "application/problem+json"
+
+
+# What each path may answer beside its own, for the OpenAPI document.
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "error"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "hint": {"type": "string"},
+        "error": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+    "example": {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "there is no job 'x'",
+        "error": "…",
+    },
+}
+_CONTENT = {"application/problem+json": {"schema": _SCHEMA}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request is at fault.", "content": _CONTENT},
+    "5XX": {"description": "It cannot be done now.", "content": _CONTENT},
+}
 
 
 def status_of(error: LshError) -> int:

@@ -150,10 +150,11 @@ def logs_of_job(
         done = subprocess.run(command, capture_output=True, timeout=_LOG_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LshError(f"cannot run journalctl: {error}") from None
-    return Json([_line(json.loads(each)) for each in done.stdout.splitlines()])
+    return Json([line_of(json.loads(each)) for each in done.stdout.splitlines()])
 
 
-def _line(entry: dict[str, Any]) -> dict[str, Any]:
+def line_of(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry as journalctl's JSON has it → as the API tells it."""
     message = entry.get("MESSAGE")
     if isinstance(message, list):  # bytes that are no text
         message = bytes(message).decode("utf-8", "backslashreplace")

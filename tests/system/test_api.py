@@ -183,12 +183,12 @@ def test_events_are_resumed_where_they_broke_off(lsh: Lsh, api: Api) -> None:
     name = lsh.new_name()
     api("GET", "/status", key=admin)
 
-    def listen(until: str, *argv: str) -> list[dict[str, Any]]:
+    def listen(until: str, *argv: str, path: str = "events") -> list[dict[str, Any]]:
         """What comes, up to the first line with this in it."""
         command = ("curl", "--silent", "--no-buffer", "--unix-socket", api.socket, "--header", f"X-API-Key: {admin}")
         assert isinstance(lsh.machine, Machine)
         told = []
-        with lsh.machine.popen(*command, *argv, "http://localhost/events", user=lsh.user) as process:
+        with lsh.machine.popen(*command, *argv, f"http://localhost/{path}", user=lsh.user) as process:
             assert process.stdout
             for line in process.stdout:
                 if line.startswith("data: "):
@@ -208,6 +208,8 @@ def test_events_are_resumed_where_they_broke_off(lsh: Lsh, api: Api) -> None:
     assert of_run[1]["run"]["result"] == "exit-code"
     later = listen('"type":"failed"', "--header", f"Last-Event-ID: {of_run[0]['id']}")
     assert [each["id"] for each in later] == [each["id"] for each in told if each["id"] > of_run[0]["id"]]
+    lines = listen("Failed with result", path=f"jobs/{name}/logs/live?lines=100")
+    assert "exit-code" in lines[-1]["message"]
 
 
 @only_on("bookworm")

@@ -24,6 +24,7 @@ from lsh_systemd.api.app import ROUTES
 from lsh_systemd.api.app import make as make_app
 from lsh_systemd.api.feed import turn_off, turn_on
 from lsh_systemd.api.keys import Keys
+from lsh_systemd.api.livelogs import frame
 from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
 from lsh_systemd.api.once import begin
 from lsh_systemd.api.problems import Conflict
@@ -171,7 +172,7 @@ def routes() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(("method", "path", "role"), routes())
 def test_each_route_lets_in_its_role_and_nobody_else(client: Client, method: str, path: str, role: str) -> None:
     http, keys, _ = client
-    if path.endswith("/events"):
+    if path.endswith(("/events", "/live")):
         path += "?after=x"  # is refused, behind the gate: a stream has no end
 
     def status(key: str | None) -> int:
@@ -193,6 +194,9 @@ def test_every_route_has_been_walked(client: Client) -> None:
     }
     walked = {(method, path) for method, path, _ in routes()}
     assert told and told <= walked
+    for each in document["paths"].values():
+        for operation in each.values():
+            assert operation["x-role"] in (*ROLES, OPEN, WEBHOOK) and "4XX" in operation["responses"]
     assert {role for _, _, role in routes()} == {*ROLES, OPEN, WEBHOOK}
     assert {path for _, path, role in routes() if role == OPEN} == {"/health", "/api/health", "/api/cron/health"}
 
@@ -511,6 +515,21 @@ def test_events_are_kept_once_each_and_in_order() -> None:
     turn_off(store)
     put("6", "success")
     assert events_of(store) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "told", "mark"),
+    [
+        ({"MESSAGE": "a\nb", "__CURSOR": "s=1;i=2", "__REALTIME_TIMESTAMP": "1000000"}, "a\nb", "id: s=1;i=2\n"),
+        ({"MESSAGE": [255, 10, 65], "__CURSOR": "x\ndata: y"}, "\\xff\nA", ""),
+        ({}, None, ""),
+    ],
+)
+def test_a_line_is_one_event(entry: dict[str, Any], told: str | None, mark: str) -> None:
+    text = frame(entry).decode()
+    assert text.startswith(mark + "event: line\ndata: {") and text.endswith("}\n\n")
+    assert text.count("\n") == 3 + mark.count("\n")
+    assert json.loads(text.split("data: ", 1)[1])["message"] == told
 
 
 def test_a_request_is_done_once_for_its_key() -> None:
