@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lsh_systemd.api.parts import Parts
@@ -122,14 +123,18 @@ class Feed:
                 self._wanted.clear()
                 if not self._listeners:
                     await self._wanted.wait()
+            known = self._newest
             try:
-                frames = await self._on_thread(self._look)
+                newest, frames = await self._on_thread(partial(self._look, known))
             except LshError:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            if frames:
-                self._frames.extend(frames)
-                self._newest = frames[-1].id
+            if newest < known:
+                self._epoch += 1
+                self._frames.clear()
+            self._frames.extend(frames)
+            if newest != known:
+                self._newest = newest
                 news, self._news = self._news, asyncio.Event()
                 news.set()
             await asyncio.sleep(_LOOK_SECONDS)
@@ -139,18 +144,16 @@ class Feed:
 
     # --- on the thread
 
-    def _look(self) -> list[Frame]:
-        """What has happened since the last look."""
+    def _look(self, known: int) -> tuple[int, list[Frame]]:
+        """Up to which event all is known now, and those since ``known`` (-1: none is looked for)."""
         if not self._parts.agent_runs():
             self._parts.collect(at_most_every=1.0)
         newest = self._look_at_newest()
-        if self._newest < 0 or newest < self._newest:
-            self._epoch += self._newest >= 0
-            self._newest = newest
-            self._frames.clear()
-            return []
+        if known < 0 or newest < known:
+            return newest, []
         self._note_queued()
-        return self._read(self._newest)
+        frames = self._read(known)
+        return (frames[-1].id if frames else known), frames
 
     def _look_at_newest(self) -> int:
         rows = self._open().query("SELECT max(id) FROM events")

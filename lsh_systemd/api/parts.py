@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -23,11 +22,6 @@ from lsh_systemd.scope import Scope
 from lsh_systemd.status import Status, overview
 from lsh_systemd.store import Store
 from lsh_systemd.text import visible
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lsh_systemd.run import Run
 
 # Without the agent, the journal is read for requests, but not more often than this.
 _COLLECT_SECONDS = 1.0
@@ -138,7 +132,6 @@ class Desk:
             self.job(name)
 
     def statuses(self, found: list[Found]) -> list[Status]:
-        last_runs: Mapping[str, Run] = {}
         runs = self.store().last_runs()
         last_runs = {each.id: told(self.scope, runs[each.id]) for each in found if each.id in runs}
         return overview(found, manager=self.parts.manager, last_runs=last_runs)
