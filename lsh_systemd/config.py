@@ -20,8 +20,8 @@ class Supabase:
 @dataclass(frozen=True, kw_only=True)
 class Api:
     """The table [api]. ``idle_seconds``: after so long without a request the server ends, for systemd to start it at
-    the next one; 0 is never. ``cors_origins``: the web pages that may call it. ``trust_proxy``: whether X-Forwarded-For
-    tells who calls.
+    the next one; 0 is never. ``cors_origins``: the web pages that may call it. ``trust_proxy``: whether a
+    proxy on this machine tells in X-Forwarded-For who calls.
 
     What a job that is made over HTTP may be: ``sandbox`` at least, as a user of ``run_as`` (else only --dynamic-user),
     with those of the guarded settings that ``allow`` names.

@@ -1,5 +1,6 @@
 """Our own daemons' units: the package's, or, for an installation elsewhere (a venv, pipx), ones written for it."""
 
+import contextlib
 import shlex
 import sys
 import sysconfig
@@ -72,6 +73,8 @@ def disable_api(manager: Manager) -> None:
                 manager.stop(name)
                 manager.wait(name, {"inactive", "failed"}, seconds=30)
         folder.remove(f"sockets.target.wants/{API_SOCKET}", f"{_LISTEN_FOLDER}/{_LISTEN}")
+        with contextlib.suppress(OSError):  # an administrator's own drop-ins stay
+            (folder.path / _LISTEN_FOLDER).rmdir()
         folder.remove(*(name for name in (API, API_SOCKET) if (folder.text(name) or "").startswith(_MARK)))
 
 

@@ -8,9 +8,11 @@ import time
 
 from fastapi import Request
 
-from lsh_systemd import config, daemons, ledger
+from lsh_systemd import daemons, ledger
+from lsh_systemd.api import policy
 from lsh_systemd.api.access import Caller, Forbidden
 from lsh_systemd.audit import Actor
+from lsh_systemd.config import Api
 from lsh_systemd.control import Control
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job, job_id
@@ -38,8 +40,8 @@ class Parts:
         self._collecting = threading.Lock()
         self._collected = 0.0
 
-    def settings(self) -> config.Api:
-        return config.load(self.scope).api
+    def settings(self) -> Api:
+        return policy.settings(self.scope)
 
     def store(self) -> Store:
         """The ledger as it stands; where no agent keeps it up to date, up to date all the same."""

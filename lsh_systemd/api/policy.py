@@ -1,4 +1,4 @@
-"""What may be made, or made of a job, over HTTP: the administrator's policy ([api] in lsh.toml). Pure.
+"""What may be made, or made of a job, over HTTP: the administrator's policy ([api] in lsh.toml).
 
 A job that anybody with a key can define is a command that runs here. So, unless lsh.toml says otherwise, such a job
 runs as a user of its own that exists for the run only, in the sandbox, and uses nothing that systemd would fetch for it
@@ -7,12 +7,15 @@ as root. What the caller leaves out is filled in; what he asks for and may not h
 
 from typing import Any
 
+from lsh_systemd import config
 from lsh_systemd.api.access import Forbidden
 from lsh_systemd.config import Api
+from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import to_plain
 from lsh_systemd.sandbox import LEVELS
 from lsh_systemd.scope import Scope
+from lsh_systemd.text import visible
 
 # By these a job could reach what its user and its sandbox keep from it: files that systemd reads as root, secrets,
 # paths, the network as root's process, commands and other jobs that are started in its name.
@@ -35,6 +38,15 @@ _HARMLESS = frozenset(
     "not_before not_after except_calendar catch_up catch_up_spread timeout grace stuck_after retries retry_delay "
     "retry_max_delay retry_on no_retry_exit overlap priority nice".split()
 )
+
+
+def settings(scope: Scope) -> Api:
+    """The policy of lsh.toml. Raises BadInput where it allows what is not guarded."""
+    rules = config.load(scope).api
+    if unknown := set(rules.allow) - set(GUARDED):
+        told = ", ".join(map(visible, sorted(unknown)))
+        raise BadInput(f"{config.path(scope)}: api.allow has {told}", hint="it may have " + ", ".join(GUARDED))
+    return rules
 
 
 def filled_in(plain: dict[str, Any], rules: Api, scope: Scope) -> dict[str, Any]:

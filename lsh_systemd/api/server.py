@@ -50,6 +50,7 @@ def serve(scope: Scope, listen: tuple[str, ...] = (), idle_seconds: int | None =
         access_log=False,
         server_header=False,
         proxy_headers=application.state.parts.settings().trust_proxy,
+        forwarded_allow_ips=["127.0.0.1", "::1"],
         timeout_graceful_shutdown=_GRACE_SECONDS,
         timeout_keep_alive=15,
         h11_max_incomplete_event_size=64 * 1024,

@@ -39,7 +39,10 @@ def api_command() -> None:
 @dry_run_option
 @with_app
 def enable_command(app: App, listen: tuple[str, ...], dry_run: bool) -> None:
-    """Have systemd listen, now and after a reboot."""
+    """Have systemd listen, now and after a reboot.
+
+    Called again, it listens where it is told then.
+    """
     from lsh_systemd import daemons
     from lsh_systemd.api.access import is_loopback
 
@@ -56,6 +59,7 @@ def enable_command(app: App, listen: tuple[str, ...], dry_run: bool) -> None:
         return
     state = daemons.enable_api(app.manager, listen)
     if state != "active":
+        daemons.disable_api(app.manager)
         raise LshError(
             f"systemd does not listen ({state}); is the port taken?",
             hint=f"journalctl --{app.scope} -u {daemons.API_SOCKET}; --listen HOST:PORT takes another",

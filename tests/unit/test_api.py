@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsh_systemd import config
 from lsh_systemd.api import metrics, policy
 from lsh_systemd.api.access import OPEN, ROLES, WEBHOOK, Caller, Failures, find, make
 from lsh_systemd.api.app import ROUTES
@@ -404,6 +405,47 @@ def test_what_may_be_made_of_root_s_job(change: dict[str, Any], allowed: bool) -
     else:
         with pytest.raises(policy.Forbidden):
             policy.check(job, Api(), Scope.SYSTEM, before=before)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[api]\nidle_seconds = 0\nrun_as = ['www-data']", Api(idle_seconds=0, run_as=("www-data",))),
+        ("api = 1", "must be a table"),
+        ("[api]\nport = 1", "'port' is not a setting"),
+        ("[api]\nidle_seconds = true", "must be a whole number"),
+        ("[api]\nidle_seconds = -1", "from 0 to"),
+        ("[api]\ntrust_proxy = 1", "must be true or false"),
+        ("[api]\nrun_as = 'root'", "must be a list of texts"),
+        ("[api]\nsandbox = 'some'", "must be none, standard or strict"),
+        ("[api]\nallow = ['run_as']", "allow has"),
+    ],
+)
+def test_settings(text: str, expected: Api | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "lsh").mkdir()
+    (tmp_path / "lsh/lsh.toml").write_text(text)
+    if isinstance(expected, Api):
+        assert config.load(Scope.USER).api == expected
+    else:
+        with pytest.raises(BadInput, match=expected):
+            policy.settings(Scope.USER)
+
+
+def test_pages_of_other_origins_are_let_in_by_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "lsh").mkdir()
+    (tmp_path / "lsh/lsh.toml").write_text("[api]\ncors_origins = ['https://ours.example']")
+    http = TestClient(make_app(Scope.USER))
+    for origin, allowed in (("https://ours.example", "https://ours.example"), ("https://theirs.example", None)):
+        headers = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "X-API-Key",
+        }
+        answer = http.options("/jobs", headers=headers)
+        assert answer.headers.get("access-control-allow-origin") == allowed
+        assert "access-control-allow-credentials" not in answer.headers
 
 
 # --- figures and addresses
