@@ -1,6 +1,6 @@
 """What happens, as it happens: one look at the store for all listeners, however many there are.
 
-The events are rows of the store (see migrations/9.sql), so that a listener who comes back finds what he has missed,
+The events are rows of the store, made by triggers, so that a listener who comes back finds what he has missed,
 also after the server ended. They are read by one thread, made into text once, and kept for a while; a listener holds
 no more than his place among them. A slow one waits for his own connection alone.
 """

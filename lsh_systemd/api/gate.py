@@ -101,7 +101,11 @@ class GuardedRoute(APIRoute):
             # Before anything is read of the request's body.
             request.state.caller = gate.admit(request, self.role)
             request.scope["lsh.caller"] = request.state.caller
-            return await handle(request)
+            try:
+                return await handle(request)
+            finally:
+                if request.method != "GET":
+                    request.app.state.parts.recent.forget()
 
         return guarded
 

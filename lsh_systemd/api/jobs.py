@@ -46,19 +46,34 @@ def list_jobs(
     ] = "",
 ) -> Response:
     """The jobs, by id. `Link` leads to the next page, `X-Total-Count` tells how many there are."""
+    key = (desk.caller.jobs, request.url.path, status, tag, category, q, limit, after)
+    body, headers = desk.parts.recent.get(key, lambda: _page(desk, request, status, tag, category, q, limit, after))
+    return Response(body, headers=headers, media_type=Json.media_type)
+
+
+def _page(
+    desk: Desk,
+    request: Request,
+    status: str | None,
+    tag: str | None,
+    category: str | None,
+    q: str | None,
+    limit: int,
+    after: str,
+) -> tuple[bytes, dict[str, str]]:
+    """The answer's body and its headers."""
     found = [each for each in desk.all() if _fits(each, tag, category, q)]
     rows = desk.statuses(found)
     if status is not None:
         wanted = {status, _CALLED.get(status, status)} | ({"stuck"} if status in ("running", "active") else set())
         rows = [each for each in rows if each.state in wanted]
-    total = len(rows)
+    headers = {"X-Total-Count": str(len(rows))}
     rows = [each for each in rows if each.found.id > after]
-    headers = {"X-Total-Count": str(total)}
     if limit and len(rows) > limit:
         rows = rows[:limit]
         following = request.url.include_query_params(after=rows[-1].found.id)
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    return Json([short(each) for each in rows], headers=headers)
+    return bytes(Json([short(each) for each in rows]).body), headers
 
 
 def _fits(found: Found, tag: str | None, category: str | None, q: str | None) -> bool:

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import cached_property
 
 from fastapi import Request
 
 from lsh_systemd import daemons, ledger
 from lsh_systemd.api import policy
 from lsh_systemd.api.access import Caller, Forbidden
+from lsh_systemd.api.recent import Recent
 from lsh_systemd.audit import Actor
 from lsh_systemd.config import Api
 from lsh_systemd.control import Control
@@ -36,6 +38,7 @@ class Parts:
     def __init__(self, scope: Scope) -> None:
         self.scope, self.manager, self.jobs = scope, Manager(scope), Jobs(scope)
         self.began = time.time()
+        self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent()
         self._own = threading.local()
         self._collecting = threading.Lock()
         self._collected = 0.0
@@ -97,7 +100,10 @@ class Desk:
         self.parts: Parts = request.app.state.parts
         self.caller: Caller = request.state.caller
         self.scope = self.parts.scope
-        self.control = self.parts.control(self.caller)
+
+    @cached_property
+    def control(self) -> Control:
+        return self.parts.control(self.caller)
 
     def store(self) -> Store:
         return self.parts.store()

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from io import BytesIO
@@ -29,6 +30,7 @@ from lsh_systemd.api.livelogs import frame
 from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
 from lsh_systemd.api.once import begin
 from lsh_systemd.api.problems import Conflict
+from lsh_systemd.api.recent import Recent
 from lsh_systemd.api.server import parsed
 from lsh_systemd.api.shapes import changed, masked, plain_of, when
 from lsh_systemd.api.wire import BODY_BYTES, Wire
@@ -557,6 +559,26 @@ def test_events_are_kept_once_each_and_in_order() -> None:
     turn_off(store)
     put("6", "success")
     assert events_of(store) == []
+
+
+def test_what_was_just_told_is_told_again() -> None:
+    now, made = [0.0], iter(range(10))
+    recent: Recent[int] = Recent(lambda: now[0])
+
+    def failing() -> int:
+        raise ValueError
+
+    assert [recent.get("a", lambda: next(made)) for _ in range(3)] == [0, 0, 0]
+    assert recent.get("b", lambda: next(made)) == 1
+    now[0] = 1.0
+    with pytest.raises(ValueError):
+        recent.get("a", failing)
+    assert recent.get("a", lambda: next(made)) == 2
+    recent.forget()
+    assert recent.get("a", lambda: next(made)) == 3
+    with ThreadPoolExecutor(8) as pool:  # made once, however many ask
+        recent.forget()
+        assert set(pool.map(lambda _: recent.get("a", lambda: next(made)), range(50))) == {4}
 
 
 @pytest.mark.parametrize(
