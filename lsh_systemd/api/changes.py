@@ -13,6 +13,7 @@ from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Changed, Json, NoMatchGiven
 from lsh_systemd.api.shapes import JobChanges, NewJob, changed, detailed, etag, plain_of
 from lsh_systemd.errors import BadInput
+from lsh_systemd.held import not_held
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import from_plain, to_plain
 from lsh_systemd.jobs import Found
@@ -23,7 +24,7 @@ Here = Annotated[Desk, Depends(desk)]
 Match = Annotated[str | None, Header(alias="If-Match", max_length=200)]
 
 
-@routes.post("/jobs", openapi_extra=needs("admin"), status_code=201)
+@routes.post("/jobs", openapi_extra=needs("admin", parameters=[once.HEADER]), status_code=201)
 def create_job(
     body: NewJob,
     desk: Here,
@@ -54,6 +55,7 @@ def _create(desk: Desk, told: dict[str, Any], *, enabled: bool) -> dict[str, Any
     job, warnings = _new_job(desk, told)
     next_usec = desk.control.add(job, enabled=enabled)
     found = desk.parts.jobs.get(job.id)
+    warnings += not_held(desk.control, job)
     return {
         "id": job.id,
         "status": "created",

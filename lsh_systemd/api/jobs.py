@@ -127,19 +127,19 @@ def start(desk: Desk, found: Found) -> dict[str, Any]:
     return {"id": found.id, "run_id": run_id, "queued": False}
 
 
-@routes.post("/jobs/{job_id}/trigger", openapi_extra=needs("operator"))
+@routes.post("/jobs/{job_id}/trigger", openapi_extra=needs("operator", parameters=[once.HEADER]))
 def trigger_job(job_id: str, desk: Here, request: Request) -> Response:
     """Start the job now, whatever its schedule says. One that runs already is not started again."""
     return once.answered(request, desk, {}, lambda: {"status": "triggered"} | start(desk, desk.job(job_id)))
 
 
-@routes.post("/jobs/{job_id}/start", openapi_extra=needs("operator"))
+@routes.post("/jobs/{job_id}/start", openapi_extra=needs("operator", parameters=[once.HEADER]))
 def start_job(job_id: str, desk: Here, request: Request) -> Response:
     """The same as trigger."""
     return once.answered(request, desk, {}, lambda: {"status": "started"} | start(desk, desk.job(job_id)))
 
 
-@routes.post("/jobs/{job_id}/restart", openapi_extra=needs("operator"))
+@routes.post("/jobs/{job_id}/restart", openapi_extra=needs("operator", parameters=[once.HEADER]))
 def restart_job(job_id: str, desk: Here, request: Request) -> Response:
     """End the run in progress, where there is one, and start the job."""
 
@@ -151,7 +151,7 @@ def restart_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, restart)
 
 
-@routes.post("/jobs/{job_id}/stop", openapi_extra=needs("operator"))
+@routes.post("/jobs/{job_id}/stop", openapi_extra=needs("operator", parameters=[once.HEADER]))
 def stop_job(job_id: str, desk: Here, request: Request) -> Response:
     """End the job's run in progress. Its schedule goes on."""
 
@@ -162,7 +162,7 @@ def stop_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, stop)
 
 
-@routes.post("/jobs/{job_id}/enable", openapi_extra=needs("operator"))
+@routes.post("/jobs/{job_id}/enable", openapi_extra=needs("operator", parameters=[once.HEADER]))
 def enable_job(job_id: str, desk: Here, request: Request) -> Response:
     """Let the schedule count."""
 
@@ -173,7 +173,7 @@ def enable_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, enable)
 
 
-@routes.post("/jobs/{job_id}/disable", openapi_extra=needs("operator"))
+@routes.post("/jobs/{job_id}/disable", openapi_extra=needs("operator", parameters=[once.HEADER]))
 def disable_job(job_id: str, desk: Here, request: Request) -> Response:
     """Let the schedule rest. A run in progress goes on."""
 

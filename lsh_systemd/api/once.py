@@ -16,6 +16,14 @@ from lsh_systemd.api.problems import Conflict, Json, of_error, status_of
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.store import Store
 
+# For the OpenAPI document.
+HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key for the same request: for a day it is answered again, and not done again.",
+    "schema": {"type": "string", "maxLength": 255},
+}
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _DAY_USEC = 86_400_000_000
 # What is being done for longer than this has died with the server.

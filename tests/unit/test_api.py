@@ -197,6 +197,8 @@ def test_every_route_has_been_walked(client: Client) -> None:
     }
     walked = {(method, path) for method, path, _ in routes()}
     assert told and told <= walked
+    for path in ("/jobs", "/jobs/{job_id}/stop"):
+        assert "Idempotency-Key" in [each["name"] for each in document["paths"][path]["post"]["parameters"]]
     for each in document["paths"].values():
         for operation in each.values():
             assert operation["x-role"] in (*ROLES, OPEN, WEBHOOK) and "4XX" in operation["responses"]
