@@ -149,5 +149,5 @@ class Desk:
         return None if not self.caller.jobs else {found.id for found in self.all()}
 
 
-def desk(request: Request) -> Desk:
+async def desk(request: Request) -> Desk:  # async: no thread is needed for it
     return Desk(request)
