@@ -1,9 +1,11 @@
 """The commands that `lshctl --url` has: the same words as here, done by another machine's API."""
 
+import functools
 import json
 import time
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -15,7 +17,25 @@ from lsh_systemd.cli.table import duration, local_time, print_table, relative, s
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import escape_controls, visible
 
-_http = click.make_pass_decorator(Http)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _http(function: F) -> F:
+    """Give the command the way to the API; an answer of another shape than ours is told in words."""
+
+    @click.pass_context
+    @functools.wraps(function)
+    def wrapped(ctx: click.Context, /, *args: Any, **options: Any) -> Any:
+        http = ctx.find_object(Http)
+        assert http
+        try:
+            return function(http, *args, **options)
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
+            raise LshError(f"{http.base} does not answer as lsh-systemd does", hint="is the URL right?") from None
+
+    return wrapped  # type: ignore[return-value]
+
+
 _job = click.argument("name", metavar="JOB")
 
 
@@ -237,10 +257,7 @@ def queue(http: Http, /, as_json: bool) -> None:
 
 
 def _usec(told: str | None) -> int | None:
-    try:
-        return round(datetime.fromisoformat(told).timestamp() * 1e6) if told else None
-    except ValueError:
-        raise LshError("the other side tells a time that is none", hint="is it lsh-systemd?") from None
+    return round(datetime.fromisoformat(told).timestamp() * 1e6) if told else None
 
 
 def _at(told: str | None) -> str:
