@@ -99,6 +99,7 @@ def _described(app: FastAPI) -> dict[str, object]:
         told = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         told.setdefault("components", {})["securitySchemes"] = {
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "webhook": {"type": "apiKey", "in": "header", "name": "X-Webhook-Secret"},
             "bearer": {"type": "http", "scheme": "bearer"},
         }
         app.openapi_schema = told

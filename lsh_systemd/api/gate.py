@@ -117,6 +117,7 @@ def router(**options: Any) -> APIRouter:
 def needs(role: str, **more: Any) -> dict[str, Any]:
     """What a route says of itself in the OpenAPI document, and what the gate goes by."""
     security: list[dict[str, list[str]]] = [] if role == OPEN else [{"key": []}, {"bearer": []}]
+    security += [{"webhook": []}] if role == WEBHOOK else []
     return {"x-role": role, "security": security} | more
 
 

@@ -74,9 +74,13 @@ def stop(desk: Here) -> Response:
     _only_for_all(desk)
     file = paused_file(desk.scope)
     enabled = [found for found in desk.all() if found.pair.enabled and found.job and found.activators]
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     # Written first: what is stopped half way can be started again.
-    file.write_text(json.dumps(sorted({*_paused(file), *(found.id for found in enabled)})))
+    text = json.dumps(sorted({*_paused(file), *(found.id for found in enabled)}))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        file.write_text(text)
+    except OSError as error:
+        raise LshError(f"cannot write {file}: {error.strerror}") from None
     for found in enabled:
         desk.control.disable(found)
     return Json({"success": True, "status": "stopped", "paused": [found.id for found in enabled]})
@@ -186,10 +190,10 @@ def _triggered(desk: Desk, body: dict[str, Any]) -> dict[str, Any]:
         return {"success": True, "status": "triggered"} | jobs.start(desk, desk.job(wanted))
     if desk.caller.jobs:
         raise Forbidden("this key is for some jobs only: name one", hint='{"jobId": "…"}')
-    waiting = list(catchup.backlogs(desk.control, desk.store()))
-    catchup.resume_retries(desk.control)
-    catchup.run(desk.control, waiting, by=desk.caller.name)
-    missed = [each.found.id for each in waiting if each.due]
+    missed = [each.found.id for each in catchup.backlogs(desk.control, desk.store()) if each.due]
+    if missed:  # not here: it waits for each run
+        daemons.provide(desk.parts.manager, [daemons.CATCH_UP])
+        desk.parts.manager.start(daemons.CATCH_UP)
     running = sum(each.state == "running" for each in overview(desk.control))
     return {"success": True, "status": "triggered", "caught_up": missed, "running": running}
 

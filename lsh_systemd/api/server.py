@@ -1,6 +1,7 @@
 """The server: on the sockets that systemd hands over, or on its own; ends itself where nobody calls."""
 
 import asyncio
+import ipaddress
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from lsh_systemd.api.wire import Wire
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.refresh import change_caps
 from lsh_systemd.scope import Scope, runtime_dir
+from lsh_systemd.text import visible
 
 PORT = 3030
 # How long requests in progress may take to end when the server is told to.
@@ -74,7 +76,10 @@ def _limit(parts: Parts) -> None:
     old = caps.load(parts.scope)
     if old.total is None:
         caller = Caller(id="", name="LSH_MAX_CONCURRENT_JOBS", role="admin")
-        change_caps(parts.control(caller), replace(old, total=int(told)), parts.collect)
+        try:
+            change_caps(parts.control(caller), replace(old, total=int(told)), parts.collect)
+        except LshError as error:  # no reason not to serve
+            print(f"<4>LSH_MAX_CONCURRENT_JOBS: {error.message}", file=sys.stderr, flush=True)
 
 
 class _Server(uvicorn.Server):
@@ -139,8 +144,19 @@ def parsed(address: str) -> tuple[str, int]:
     host, _, number = address.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     if not (number.isascii() and number.isdecimal() and 0 < int(number[:6]) < 65536):
-        raise BadInput(f"{address!r} is no address to listen on", hint="HOST:PORT, or the path of a socket")
+        raise BadInput(f"{visible(address)} is no address to listen on", hint="HOST:PORT, or the path of a socket")
     return host, int(number)
+
+
+def for_socket(address: str) -> str:
+    """The same as systemd's ListenStream= takes it, for which a port alone would be that of all addresses. Raises
+    BadInput."""
+    host, number = parsed(address)
+    try:
+        told = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise BadInput(f"{visible(address)} is no address in numbers", hint="such as 127.0.0.1:3030") from None
+    return f"[{told}]:{number}" if told.version == 6 else f"{told}:{number}"
 
 
 def socket_path(scope: Scope) -> Path:

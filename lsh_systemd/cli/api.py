@@ -47,7 +47,8 @@ def enable_command(app: App, listen: tuple[str, ...], dry_run: bool) -> None:
     from lsh_systemd.api.access import is_loopback
 
     with _extra():
-        from lsh_systemd.api.server import parsed, socket_path
+        from lsh_systemd.api.server import for_socket, parsed, socket_path
+    listen = tuple(map(for_socket, listen))
     for each in listen:
         host, _ = parsed(each)
         if not is_loopback(host):

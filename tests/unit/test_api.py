@@ -33,7 +33,7 @@ from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
 from lsh_systemd.api.once import begin
 from lsh_systemd.api.problems import Conflict
 from lsh_systemd.api.recent import Recent
-from lsh_systemd.api.server import parsed
+from lsh_systemd.api.server import for_socket, parsed
 from lsh_systemd.api.shapes import changed, masked, plain_of, when
 from lsh_systemd.api.wire import BODY_BYTES, Wire
 from lsh_systemd.cli import main
@@ -614,6 +614,28 @@ def test_a_request_is_done_once_for_its_key() -> None:
     with store.transaction():
         store.query("UPDATE api_answers SET at_usec = at_usec - 86400000001")
     assert begin(store, "k", "asked otherwise") is None  # a day later
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8080", "127.0.0.1:8080"),  # systemd would take it for all addresses
+        (":8080", "127.0.0.1:8080"),
+        ("localhost:80", "127.0.0.1:80"),
+        ("0.0.0.0:80", "0.0.0.0:80"),
+        ("[::1]:80", "[::1]:80"),
+        ("example.org:80", None),
+        ("127.0.0.1\nExecStartPre=x:80", None),
+        ("/run/x.sock", None),
+        ("%i:80", None),
+    ],
+)
+def test_addresses_for_systemd(text: str, expected: str | None) -> None:
+    if expected:
+        assert for_socket(text) == expected
+    else:
+        with pytest.raises(BadInput):
+            for_socket(text)
 
 
 # --- the client
