@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from lsh_systemd.api.gate import key_given
 from lsh_systemd.api.parts import Desk
-from lsh_systemd.api.problems import Conflict, Json, of_error, status_of
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.api.problems import Conflict, Json
+from lsh_systemd.errors import BadInput
 from lsh_systemd.store import Store
 
 # For the OpenAPI document.
@@ -51,12 +51,10 @@ def answered(
         return _answer(json.loads(old_body), old_status, repeated=True)
     try:
         told = do()
-    except BaseException as error:
-        # Not done: it may be tried again. What will fail again in the same way is not worth keeping either.
+    except BaseException:
+        # Not done: it may be tried again.
         with store.transaction():
             store.query("DELETE FROM api_answers WHERE key = ?", (key,))
-        if isinstance(error, LshError) and status_of(error) < 500:
-            return of_error(error)
         raise
     with store.transaction():
         store.query(
