@@ -5,11 +5,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from types import FrameType
 
-from lsh_systemd import daemons, ledger
-from lsh_systemd.alertrule import Rule
+from lsh_systemd import connect, daemons, host, ledger
 from lsh_systemd.alerts import Alerts, rules_of
 from lsh_systemd.collector import SETTLE_SECONDS
 from lsh_systemd.errors import LshError
@@ -21,6 +20,7 @@ from lsh_systemd.scope import Scope
 from lsh_systemd.span import format_span
 from lsh_systemd.store import Store
 from lsh_systemd.stuck import Going, going
+from lsh_systemd.unsent import Unsent
 
 # How long to wait after a failure (a full disk, say) before trying again.
 _RETRY_SECONDS = 10.0
@@ -38,9 +38,10 @@ def run(scope: Scope) -> None:
     """Collect until SIGTERM. A store that cannot be written now is tried again; the journal keeps what is to come."""
     signal.signal(signal.SIGTERM, _stop)
     longest = _watchdog_seconds() / 2
-    stuck, alerts = _Stuck(scope), _Alerts(scope)
+    stuck = _Stuck(scope)
+    alerts, reports = _Alerts(scope, stuck), _Reports(scope)
     try:
-        changes = Journal(scope).changes(lambda: min(longest, stuck.look(), alerts.look(stuck.now)))
+        changes = Journal(scope).changes(lambda: min(longest, stuck.look(), alerts.look(), reports.look()))
         # Ready to follow; a store that cannot be written now is no reason for systemd to give up on the agent.
         _notify("READY=1")
         _collect(scope)
@@ -82,32 +83,64 @@ class _Stuck:
         return min((run.seconds_left for run in runs if run.seconds_left is not None), default=math.inf)
 
 
-class _Alerts:
-    """Has alerts sent when they are due, by a unit that may use the network and that ends when it is done."""
+class _Duty(ABC):
+    """Something that a unit of ours does over the network, when it is due; the unit ends when it is done."""
+
+    unit: str
 
     def __init__(self, scope: Scope) -> None:
         self._scope, self._manager = scope, Manager(scope)
-        self._missed = Missed(scope, self._manager)
         self._told = ""
-        self._asked_for: set[tuple[int, int]] = set()
+        self._asked_for: object = None
         self._started, self._pause = 0.0, _SENDING_SECONDS
-        self._on = True  # whether the store may have to be told that there are no rules any more
+        self._on = True  # whether the store may have to be told that nothing is to be done any more
 
-    def look(self, stuck: Sequence[Going]) -> float:
-        """The seconds until something is due. ``stuck``: the runs that are."""
+    def look(self) -> float:
+        """The seconds until something is due; what is due now is begun."""
         try:
-            rules = rules_of(self._scope)
+            seconds = self._look()
             self._told = ""
-            if not rules and not self._on:
-                return math.inf
-            return self._look(rules, stuck)
+            return seconds
         except LshError as error:
             if error.message != self._told:  # once: a mistake in a file may stay there for long
                 self._told = error.message
-                print(f"<3>alerts: {error.message}", file=sys.stderr, flush=True)
+                print(f"<3>{self.unit}: {error.message}", file=sys.stderr, flush=True)
             return _RETRY_SECONDS * 6
 
-    def _look(self, rules: Sequence[Rule], stuck: Sequence[Going]) -> float:
+    @abstractmethod
+    def _look(self) -> float:
+        """The same, by the kind of duty; what cannot be asked raises LshError."""
+
+    def _start(self, what: object) -> float:
+        """Start the unit, for ``what``; the seconds until it is worth another look."""
+        if self._manager.get(self.unit, UNIT, "ActiveState") not in ("inactive", "failed"):
+            return _SENDING_SECONDS
+        # Where it ends without having done anything, it is started less and less often. (Its end wakes us, too.)
+        if what != self._asked_for:
+            self._asked_for, self._pause = what, _SENDING_SECONDS
+        elif (left := self._started + self._pause - time.monotonic()) > 0:
+            return left
+        else:
+            self._pause = min(2 * self._pause, 3600.0)
+        self._started = time.monotonic()
+        self._manager.start(self.unit)
+        return self._pause
+
+
+class _Alerts(_Duty):
+    """Has alerts sent when they are due."""
+
+    unit = daemons.ALERT
+
+    def __init__(self, scope: Scope, stuck: _Stuck) -> None:
+        super().__init__(scope)
+        self._stuck = stuck
+        self._missed = Missed(scope, self._manager)
+
+    def _look(self) -> float:
+        rules = rules_of(self._scope)
+        if not rules and not self._on:
+            return math.inf
         store = Store(ledger.path(self._scope))
         try:
             self._on = bool(rules)
@@ -119,7 +152,7 @@ class _Alerts:
             now = time.time_ns() // 1000
             missed = self._missed.look(store, jobs, rules, now)
             alerts.step(now)
-            alerts.stuck(stuck, now)
+            alerts.stuck(self._stuck.now, now)
             waiting = alerts.due(now)
             later = [each for each in (missed, alerts.next_digest()) if each is not None]
         finally:
@@ -127,19 +160,31 @@ class _Alerts:
         if not any(each.at_usec <= now for each in waiting):
             times = [*(each.at_usec for each in waiting), *later]
             return max(0.0, (min(times) - now) / 1e6) if times else math.inf
-        if self._manager.get(daemons.ALERT, UNIT, "ActiveState") not in ("inactive", "failed"):
-            return _SENDING_SECONDS
-        # Where it ends without having done anything, it is started less and less often. (Its end wakes us, too.)
-        what = {(each.alerts[0].id, each.state.tries) for each in waiting}
-        if what != self._asked_for:
-            self._asked_for, self._pause = what, _SENDING_SECONDS
-        elif (left := self._started + self._pause - time.monotonic()) > 0:
-            return left
-        else:
-            self._pause = min(2 * self._pause, 3600.0)
-        self._started = time.monotonic()
-        self._manager.start(daemons.ALERT)
-        return self._pause
+        return self._start({(each.alerts[0].id, each.state.tries) for each in waiting})
+
+
+class _Reports(_Duty):
+    """Has what is new sent to Supabase, where a project is set."""
+
+    unit = daemons.SYNC
+
+    def _look(self) -> float:
+        url = connect.url(self._scope)
+        if url is None and not self._on:
+            return math.inf
+        store = Store(ledger.path(self._scope))
+        try:
+            self._on = url is not None
+            unsent = Unsent(store)
+            if url is None:
+                unsent.turn_off()
+                return math.inf
+            unsent.turn_on(host.machine(), url)
+            now, progress = time.time_ns() // 1000, unsent.progress()
+            left = (unsent.due_usec(now) - now) / 1e6
+        finally:
+            store.close()
+        return left if left > 0 else self._start(progress)
 
 
 def _collect(scope: Scope) -> None:

@@ -36,6 +36,14 @@ class Api:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """The table [fleet]: how many runs of the fleet's queue may go on here at once, and which tags this host has."""
+
+    slots: int = 4
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """``output_bytes``: how much of each run's output the ledger keeps, half from its head, half from its tail.
 
@@ -49,8 +57,10 @@ class Config:
     keep_output_days: int = 90
     supabase: Supabase = field(default_factory=Supabase)
     api: Api = field(default_factory=Api)
+    fleet: Fleet = field(default_factory=Fleet)
 
 
+_MOST_SLOTS = 1000
 _RANGES = {
     "output_bytes": (1024, 2**30),
     "keep_days": (0, 36_500),
@@ -79,6 +89,9 @@ def load(scope: Scope) -> Config:
             continue
         if name == "api":
             data[name] = _api(file, value)
+            continue
+        if name == "fleet":
+            data[name] = _fleet(file, value)
             continue
         least, most = _RANGES[name]
         if type(value) is not int or not least <= value <= most:
@@ -117,7 +130,20 @@ def _api(file: Path, table: object) -> Api:
     return told
 
 
-def _check_known(file: Path, name: str, kind: type[Config] | type[Supabase] | type[Api]) -> None:
+def _fleet(file: Path, table: object) -> Fleet:
+    if not isinstance(table, dict):
+        raise BadInput(f"{file}: fleet must be a table", hint="[fleet] on a line of its own")
+    for name in table:
+        _check_known(file, name, Fleet)
+    slots, tags = table.get("slots", Fleet.slots), table.get("tags", [])
+    if type(slots) is not int or not 0 <= slots <= _MOST_SLOTS:
+        raise BadInput(f"{file}: fleet.slots must be a whole number from 0 to {_MOST_SLOTS}")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise BadInput(f"{file}: fleet.tags must be a list of texts")
+    return Fleet(slots=slots, tags=tuple(tags))
+
+
+def _check_known(file: Path, name: str, kind: type[Config] | type[Supabase] | type[Api] | type[Fleet]) -> None:
     known = [each.name for each in fields(kind)]
     if name not in known:
         raise BadInput(f"{file}: {visible(name)} is not a setting", hint="the settings are " + ", ".join(known))

@@ -24,7 +24,12 @@ _KEY_BYTES = 10_000
 
 def is_configured(scope: Scope, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether there is a project to talk to. Cheap: the agent asks at every step."""
-    return bool(environ.get("SUPABASE_URL") or config.load(scope).supabase.url)
+    return url(scope, environ) is not None
+
+
+def url(scope: Scope, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The project's URL as it is set; None where none is."""
+    return (environ.get("SUPABASE_URL") or config.load(scope).supabase.url).rstrip("/") or None
 
 
 def target(scope: Scope, environ: Mapping[str, str] = os.environ) -> "Target":
@@ -34,21 +39,20 @@ def target(scope: Scope, environ: Mapping[str, str] = os.environ) -> "Target":
     """
     from lsh_systemd.remote import Target
 
-    settings = config.load(scope).supabase
-    url = environ.get("SUPABASE_URL") or settings.url
-    if not url:
+    project = url(scope, environ)
+    if project is None:
         raise BadInput("no Supabase project is set", hint=_HINT)
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+/?", url):
-        raise BadInput(f"{visible(url)} is not a Supabase URL", hint="such as https://abcdefgh.supabase.co")
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+", project):
+        raise BadInput(f"{visible(project)} is not a Supabase URL", hint="such as https://abcdefgh.supabase.co")
     key = _credential(environ)
     key = key or next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None)
     if key is None:
-        file = Path(settings.key_file) if settings.key_file else config_dir(scope) / "supabase.key"
-        key = _read(file)
+        named = config.load(scope).supabase.key_file
+        key = _read(Path(named) if named else config_dir(scope) / "supabase.key")
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable():
         raise BadInput("the key for Supabase is not one", hint="a line of letters, digits and dots")
-    return Target(url=url.rstrip("/"), key=key)
+    return Target(url=project, key=key)
 
 
 def connect(scope: Scope, *, timeout_seconds: float | None = None) -> "Remote":

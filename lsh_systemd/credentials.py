@@ -20,7 +20,7 @@ MAX_NAME_BYTES = 200
 # Neither a path nor a specifier, and a blank or a colon would end it in the unit; "-" first would be an option.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 # A shell's own: they cannot be set, or mean something else to it.
-_SHELLS_OWN = frozenset(
+SHELLS_OWN = frozenset(
     "_ IFS PPID UID EUID OPTIND OPTARG PWD OLDPWD PATH ENV BASH_ENV SHELLOPTS BASHOPTS PS4 LD_PRELOAD LD_LIBRARY_PATH "
     "LD_AUDIT".split()
 )
@@ -60,7 +60,7 @@ def check(job: "Job") -> None:
         if variable is None:
             continue
         check_env(variable, "")
-        if variable in _SHELLS_OWN or len(variable) > MAX_NAME_BYTES:
+        if variable in SHELLS_OWN or len(variable) > MAX_NAME_BYTES:
             raise BadInput(f"the variable {variable} cannot hold a secret", hint="choose another name")
         if variable in taken:
             raise BadInput(f"the variable {variable} is set twice", hint="--secret NAME:VARIABLE, each with its own")

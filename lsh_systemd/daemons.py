@@ -5,11 +5,13 @@ import shlex
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from lsh_systemd.errors import LshError
 from lsh_systemd.manager import UNIT, Manager
 from lsh_systemd.scope import Scope, unit_dir
+from lsh_systemd.span import format_span
 from lsh_systemd.unitdir import UnitDir
 
 AGENT = "lsh-agent.service"
@@ -27,7 +29,13 @@ ALERT = "lsh-alert.service"
 API, API_SOCKET = "lsh-api.service", "lsh-api.socket"
 # Where the socket listens, if not where its unit says.
 _LISTEN_FOLDER, _LISTEN = f"{API_SOCKET}.d", "lsh-listen.conf"
-_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT)
+# Works on the fleet's queue, where lshctl fleet join has been called.
+FLEET_TIMER = "lsh-fleet.timer"
+_FLEET_FILES = ("lsh-fleet.service", FLEET_TIMER)
+_POLL = "lsh-poll.conf"  # a drop-in
+# Sends what is new to Supabase, when the agent starts it.
+SYNC = "lsh-sync.service"
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT, SYNC)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl, which no package has brought here.\n"
@@ -76,6 +84,33 @@ def disable_api(manager: Manager) -> None:
         with contextlib.suppress(OSError):  # an administrator's own drop-ins stay
             (folder.path / _LISTEN_FOLDER).rmdir()
         folder.remove(*(name for name in (API, API_SOCKET) if (folder.text(name) or "").startswith(_MARK)))
+
+
+def join(manager: Manager, poll: timedelta | None) -> None:
+    """Have the fleet's queue asked for work, now and after a reboot; every ``poll``, or the timer's own span."""
+    folder = UnitDir(unit_dir(manager.scope))
+    with folder.locked():
+        _install(manager, folder, _FLEET_FILES)
+        drop_ins = UnitDir(folder.path / f"{FLEET_TIMER}.d")
+        if poll:
+            # An empty value takes back the timer's other spans, too.
+            spans = f"OnUnitInactiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec={format_span(poll)}\n"
+            spread = f"RandomizedDelaySec={format_span(poll / 10)}\n"
+            drop_ins.write({_POLL: f"{_MARK}[Timer]\n{spans}{spread}"})
+        else:
+            drop_ins.remove(_POLL)
+        folder.want(FLEET_TIMER, "timers.target.wants")
+        manager.reload()
+        manager.restart(FLEET_TIMER)
+
+
+def leave(manager: Manager) -> None:
+    """Ask the fleet's queue for work no more. What runs of it goes on, until whoever cares for it has told its end."""
+    folder = UnitDir(unit_dir(manager.scope))
+    with folder.locked():
+        folder.disable(FLEET_TIMER)
+        if manager.get(FLEET_TIMER, UNIT, "ActiveState") != "inactive":
+            manager.stop(FLEET_TIMER)
 
 
 def provide(manager: Manager, names: Iterable[str]) -> None:

@@ -11,9 +11,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lsh_systemd import caps
+from lsh_systemd import caps, sharing
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
+from lsh_systemd.heldruns import HeldRuns
 from lsh_systemd.job import Job
 from lsh_systemd.manager import RUNNING_STATES, UNIT
 from lsh_systemd.queue import Entry, Queue
@@ -148,6 +149,8 @@ class Dispatcher:
         if noted is not None and noted != (before or "none"):
             return False
         self._queue.note_start(entry, before)
+        if (token := _number(entry, "token")) is not None:
+            HeldRuns(control.scope).give(found.service, sharing.environment_file({sharing.TOKEN: str(token)}))
         waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
         trigger = "queue" if waited and entry.trigger not in ("retry", "catch-up") else entry.trigger
         attempt = _number(entry, "attempt")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from lsh_systemd import alerts, caps, config, daemons, follow, ledger, notify, secrecy, storefile
+from lsh_systemd import alerts, caps, config, connect, daemons, follow, ledger, notify, secrecy, storefile
 from lsh_systemd.alertrule import SLACK_RULE
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
@@ -23,6 +23,7 @@ from lsh_systemd.refresh import stale
 from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope, runtime_dir, unit_dir
 from lsh_systemd.store import Store, StoreDamaged
+from lsh_systemd.unsent import Unsent
 
 # The oldest systemd whose behaviour is tested.
 _OLDEST_SYSTEMD = 252
@@ -49,6 +50,7 @@ class Doctor:
             ("agent", self._agent),
             ("queue", self._queue),
             ("alerts", self._alerts),
+            ("supabase", self._supabase),
             ("settings", self._settings),
             ("store", self._store),
             ("clock", self._clock),
@@ -202,6 +204,23 @@ class Doctor:
                     message=f"the rule {name} cannot send (tries: {state.tries}, given up: {lost}): {state.error}",
                     fix=f"lshctl --{self.scope} alerts test {name}",
                 )  # fmt: skip
+
+    def _supabase(self) -> Iterator[Finding]:
+        if connect.url(self.scope) is None:
+            return
+        call = f"lshctl --{self.scope}"
+        if self.manager.get(daemons.AGENT, UNIT, "ActiveState") != "active":
+            yield Finding(
+                check="supabase", level="error", message="a project is set, but the agent, which sends, is off",
+                fix=f"{call} agent enable",
+            )  # fmt: skip
+        unsent = Unsent(Store(ledger.path(self.scope)))
+        if (progress := unsent.progress()).tries:
+            said = f"nothing can be sent (tries: {progress.tries}): {progress.error}"
+            yield Finding(check="supabase", level="error", message=said, fix=f"{call} sync test")
+        if refused := unsent.refused():
+            said = f"Supabase has refused {len(refused)} rows"
+            yield Finding(check="supabase", level="warning", message=said, fix=f"{call} sync status")
 
     def _settings(self) -> Iterator[Finding]:
         config.load(self.scope)

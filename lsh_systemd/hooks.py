@@ -143,7 +143,7 @@ def tells_success(job: "Job") -> bool:
 def tells_start(job: "Job") -> bool:
     """Whether the monitor outside is told that a run has begun: not where the start may yet come to nothing, or where
     runs go on side by side."""
-    return bool(job.ping) and job.condition is None and job.overlap != "parallel"
+    return bool(job.ping) and job.condition is None and not job.has_instances
 
 
 def waits_for(job: "Job") -> list[str]:

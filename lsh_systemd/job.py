@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from lsh_systemd import bounds, credentials, cron, hooks, queueing, retry, sandbox
+from lsh_systemd import bounds, credentials, cron, hooks, queueing, retry, sandbox, sharing
 from lsh_systemd.bounds import NEUTRAL_PRIORITY
 from lsh_systemd.errors import BadInput
 from lsh_systemd.span import Months, check_span
@@ -30,8 +30,8 @@ PREFIX = "lsh-"
 LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
 RESERVED_IDS = frozenset(
-    "after agent alert api catch-up collect failed prune queue record refresh succeeded sync tell-end tell-start "
-    "tick".split()
+    "after agent alert api catch-up claim collect failed fleet prune queue record refresh succeeded sync tell-end "
+    "tell-start tick".split()
 )
 DEFAULT_SHELL = "/bin/sh"
 
@@ -122,6 +122,11 @@ class Job:
     when_socket: tuple[str, ...] = ()
     on_success: tuple[str, ...] = ()
     on_failure: tuple[str, ...] = ()
+    # sharing: which host of a fleet runs it, and whether the fleet's queue may ask for it
+    once_in_fleet: bool = False
+    fleet_unreachable: str = "skip"
+    from_fleet: bool = False
+    params: tuple[str, ...] = ()
     # a monitor outside that is told of each run: its URL, perhaps with {secret:NAME}
     ping: str | None = None
     allow_dangerous: bool = False
@@ -138,6 +143,7 @@ class Job:
         sandbox.check(self)
         credentials.check(self)
         hooks.check(self)
+        sharing.check(self)
 
     @cached_property
     def id(self) -> str:
@@ -180,6 +186,11 @@ class Job:
     def caught_up_by_us(self) -> bool:
         """Whether lsh-catch-up.service makes up for missed times."""
         return self.catch_up != "none" and not self.persistent
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether it may have runs beside its own unit's: lsh-JOB@N.service."""
+        return self.overlap == "parallel" or self.from_fleet
 
     @property
     def queue_rank(self) -> int:

@@ -239,6 +239,10 @@ _READERS: dict[str, Callable[[str, Plain], Any]] = {
     "when_socket": _texts,
     "on_success": _texts,
     "on_failure": _texts,
+    "once_in_fleet": _flag,
+    "fleet_unreachable": _text,
+    "from_fleet": _flag,
+    "params": _texts,
     "ping": _text,
     "allow_dangerous": _flag,
 }

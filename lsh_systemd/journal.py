@@ -23,6 +23,8 @@ PATIENCE_SECONDS = 30
 _EARLY_USEC = 1_000_000
 # Of so many units at most, their output is searched for by name: each one more makes every step of the search longer.
 _FEW = 16
+# How often an entry is read that seems to be incomplete.
+_READS, _PAUSE_SECONDS = 5, 0.02
 _STREAMS = Path("/run/systemd/journal/streams")
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 # journald's own words for each line cost more than we need: only these are converted.
@@ -115,7 +117,8 @@ class Journal:
             if not found:
                 yield None
             while found:
-                yield _entry(reader, reader._get_realtime()), reader._get("MESSAGE")
+                data = _data(reader)
+                yield _entry(reader, reader._get_realtime(), data), data.get("MESSAGE", b"")
                 found = reader._next()
             reader.wait(pause)  # other units' entries end the wait too
             found = reader._next()
@@ -161,7 +164,7 @@ class Journal:
             realtime = reader._get_realtime()
             if realtime > last if last_monotonic is None else reader._get_monotonic()[0] > last_monotonic:
                 return
-            data = reader._get_all()
+            data = _data(reader)
             if data.get(name) in wanted:
                 yield _entry(reader, realtime, data), data.get("MESSAGE", b"")
 
@@ -307,10 +310,24 @@ def _first_after(reader: Any, cursor: str | None) -> bool:
     return bool(reader._next()) if found and reader.test_cursor(cursor) else found
 
 
+def _data(reader: Any) -> dict[str, Any]:
+    """All fields of the reader's current entry, as bytes (in a list where one is there twice).
+
+    libsystemd leaves out, silently, what it cannot read just then (seen on 252 of an entry as it was being written):
+    an entry without a message is read again.
+    """
+    for _ in range(_READS):
+        data: dict[str, Any] = reader._get_all()
+        if "MESSAGE" in data:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    return data
+
+
 def _entry(reader: Any, realtime: int, data: dict[str, Any] | None = None) -> Entry:
     """The fields of the reader's current entry (``data``, if they have been read) that a fold may ask for, as text."""
     if data is None:
-        data = reader._get_all()
+        data = _data(reader)
     entry = {
         name: str(data[name], "utf-8", "replace")
         for name in _wanted(tuple(data))

@@ -124,6 +124,10 @@ class Manager:
             return False
         return True
 
+    def unpin(self, unit: str) -> None:
+        """Let systemd forget the unit again."""
+        self._call("UnrefUnit", "(s)", unit)
+
     def units(self, pattern: str, *, states: Iterable[str] = ()) -> dict[str, UnitState]:
         """All loaded units whose names match the glob pattern, in any of the states where some are given."""
         (rows,) = self._call("ListUnitsByPatterns", "(asas)", list(states), [pattern])

@@ -7,6 +7,8 @@ refused for what it is (RemoteRefused: never again as it is).
 """
 
 import re
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -74,6 +76,8 @@ class Remote:
             from supabase import ClientOptions, create_client
         except ImportError:
             raise LshError("Supabase's library is not installed", hint=INSTALL) from None
+        # That the other end hangs up while we write is an error to us, and not our end.
+        self._sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN) if _is_main_thread() else None
         self._httpx = httpx
         self._answer: Any = None
         self._http = httpx.Client(
@@ -87,6 +91,8 @@ class Remote:
 
     def close(self) -> None:
         self._http.close()
+        if self._sigpipe is not None and _is_main_thread():
+            signal.signal(signal.SIGPIPE, self._sigpipe)
 
     def upsert(self, table: str, rows: Sequence[Mapping[str, Any]], *, on_conflict: str) -> None:
         """Insert the rows, or write them over those that have the same ``on_conflict`` columns; all or none.
@@ -166,6 +172,10 @@ class Remote:
             if self._answer is None:
                 raise RemoteRefused(f"cannot {what}: a value that JSON has no words for", code="22P02") from None
             raise RemoteAway(f"cannot {what}: the answer is not Supabase's") from None
+        finally:
+            if self._answer is not None:
+                # Read already. It and the answer hold each other, and all that was sent, till Python tidies up.
+                self._answer.stream = self._httpx.ByteStream(b"")
 
     def _error(self, what: str, code: str | None, message: str | None) -> RemoteError:
         status = self._answer.status_code if self._answer is not None else 0
@@ -182,6 +192,10 @@ class Remote:
         wait = str(self._answer.headers.get("retry-after", "")) if self._answer is not None else ""
         away.retry_after = float(wait) if re.fullmatch(r"\d{1,6}", wait) else None
         return away
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _reason(error: Exception) -> str:

@@ -39,6 +39,16 @@ class Runs:
         self.manager.start(service)
         return self._begun(service, before, cause or Cause(by=self.actor.name))
 
+    def start_beside(self, found: Found, number: int, cause: Cause) -> str:
+        """Start a run in a unit of its own, lsh-JOB@NUMBER.service; its id."""
+        service = instances(found.id, number)
+        self.manager.pin(service)
+        try:
+            self.manager.start(service)
+            return self._begun(service, "", cause)
+        finally:
+            self.manager.unpin(service)
+
     def restart(self, found: Found) -> str:
         """End the run in progress, where there is one, and start the job; the new run's id."""
         self.manager.pin(found.service)
@@ -70,7 +80,7 @@ class Runs:
     def _running_units(self, found: Found) -> list[str]:
         """The units of the job's runs in progress: more than one where they may overlap."""
         units = [found.service] if self._is_busy(found.service) else []
-        if found.job and found.job.overlap == "parallel":
+        if found.job and found.job.has_instances:
             units += self.manager.units(instances(found.id, "*"), states=RUNNING_STATES)
         return units
 

@@ -62,6 +62,11 @@ def due_dir(scope: Scope) -> Path:
     return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/due"
 
 
+def fleet_dir(scope: Scope) -> Path:
+    """Where a run finds what its fleet gives it: %t/lsh/fleet/%n in the unit."""
+    return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/fleet"
+
+
 def said_file(scope: Scope, unit: str) -> Path:
     """Where a run of the unit says what it has to say of itself: %t/lsh/said/%n/metrics in the unit."""
     return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/said" / unit / "metrics"

@@ -136,7 +136,7 @@ def render(
         )
         for name, template in hooks.files(job).items()
     }
-    if job.overlap == "parallel":
+    if job.has_instances:
         others[instances(job.id)] = _instance(service)
     service += f"Digest={_digest(service, timer, others)}\n"
     return {job.unit: service} | ({job.timer: timer} if timer else {}) | others
@@ -144,11 +144,11 @@ def render(
 
 def other_files(job: Job) -> tuple[str, ...]:
     """The names of the job's unit files beside its service and timer."""
-    return (*hooks.files(job), *((instances(job.id),) if job.overlap == "parallel" else ()))
+    return (*hooks.files(job), *((instances(job.id),) if job.has_instances else ()))
 
 
 def instances(job_id: str, number: int | str = "") -> str:
-    """The unit of a run beside the job's own (--overlap parallel), or the template of all."""
+    """The unit of a run beside the job's own (--overlap parallel, --from-fleet), or the template of all."""
     return f"{PREFIX}{job_id}@{number}.service"
 
 
@@ -244,6 +244,7 @@ def helpers(job: Job, *, capped: bool) -> tuple[str, ...]:
     """Our own units that the job's files, or its promises, need to be there."""
     wanted = {
         "lsh-catch-up.service": job.caught_up_by_us or job.retries > 0,
+        "lsh-claim@.service": job.once_in_fleet,
         "lsh-tick@.service": queueing.needs_tick(job, capped=capped),
         "lsh-queue.service": capped,
         "lsh-queue.path": capped,

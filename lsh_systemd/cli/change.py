@@ -26,6 +26,7 @@ _NAMES = {
     "persistent": "catch_up",
     "secret": "secrets",
     "group": "groups",
+    "param": "params",
 }
 
 force_option = click.option("--force", is_flag=True, help="Even where the unit files were edited by hand: undo that.")

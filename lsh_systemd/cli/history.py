@@ -20,6 +20,9 @@ from lsh_systemd.text import escape_controls, visible
 if TYPE_CHECKING:
     from datetime import datetime
 
+# The columns of runs in a table.
+RUN_HEAD = ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "CPU", "MEMORY", "ID"]
+
 _PAGE = 20
 since_option = click.option("--since", metavar="TIME", help="Only runs that began then or later: 'yesterday', '-2h'.")
 until_option = click.option("--until", metavar="TIME", help="Only runs that began before.")
@@ -92,14 +95,14 @@ def runs_command(
 
 
 def _print(runs: list[Run]) -> None:
-    head = ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "CPU", "MEMORY", "ID"]
-    rows = [_row(run) for run in runs]
+    head, rows = RUN_HEAD, [run_row(run) for run in runs]
     if any(said := [_said(run) for run in runs]):
         head, rows = [*head, "SAID"], [[*row, text or "-"] for row, text in zip(rows, said, strict=True)]
     print_table(head, rows, state_column=3)
 
 
-def _row(run: Run) -> list[str]:
+def run_row(run: Run) -> list[str]:
+    """A run under ``RUN_HEAD``."""
     took = run.duration_usec
     if run.running and run.started_usec is not None:
         took = time.time_ns() // 1000 - run.started_usec

@@ -35,7 +35,7 @@ def _option(group: str, *names: str, **attributes: Any) -> tuple[str, tuple[str,
 
 
 # What is not about a single run alone.
-_POLICY = ("Limits", "Retries", "Overlap", "Isolation", "Secrets", "Hooks")
+_POLICY = ("Limits", "Retries", "Overlap", "Isolation", "Secrets", "Hooks", "Fleet")
 _OPTIONS = [
     _option("When", "--schedule", multiple=True, metavar="CRON",
             help="Five cron fields or a macro, or '${NAME}' to take them from a variable now; may be repeated."),
@@ -130,6 +130,16 @@ _OPTIONS = [
     _option("Hooks", "--ping", metavar="URL",
             help="Tell a monitor outside, as Healthchecks takes it: URL/start, URL, URL/fail or URL/STATUS, with the "
             "run's id as rid. The URL stands in the unit file; '{secret:NAME}' keeps it from there."),
+    _option("Fleet", "--once-in-fleet/--no-once-in-fleet", default=None,
+            help="At each scheduled time only one of the hosts that have the job runs it, the first to ask Supabase; "
+            "the others skip theirs. The run finds a number that only grows in LSH_FENCING_TOKEN."),
+    _option("Fleet", "--fleet-unreachable", metavar="skip|run",
+            help="Where Supabase does not answer: no run (the default), or one on each host that cannot ask."),
+    _option("Fleet", "--from-fleet/--no-from-fleet", default=None,
+            help="Let `lshctl fleet enqueue` ask for runs, on this host or on any other that offers the job."),
+    _option("Fleet", "--param", "params", multiple=True, metavar="NAME[=PATTERN]",
+            help="A variable that it sets, and without an --env of that name has to: one line, all of which matches "
+            "the regular expression; may be repeated."),
 ]  # fmt: skip
 
 

@@ -88,13 +88,13 @@ def list_command(app: App, env: str | None, key_file: Path | None, as_json: bool
     from lsh_systemd import alertfile, secrecy
     from lsh_systemd.run import rfc3339
 
+    stored = secrecy.vault(app.scope, app.manager).all()
     jobs = {found.id: secrecy.named(found.job) for found in app.jobs.all() if found.job}
     rules = {rule.name: secrecy.named_by(rule) for rule in alertfile.load(app.scope)}
 
     def users(secret: str, all_named: dict[str, list[str]]) -> list[str]:
         return [user for user, named in all_named.items() if secret in named]
 
-    stored = secrecy.vault(app.scope, app.manager).all()
     if as_json:
         print_json(
             [

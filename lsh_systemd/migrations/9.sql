@@ -1,23 +1,46 @@
--- What has happened, in an order that never changes, for listeners of the HTTP API's /events: filled only while the state has the
--- key 'events', in the transaction that makes it so, whoever collects. The newest 10,000 are kept.
-CREATE TABLE events (
-    id      INTEGER PRIMARY KEY AUTOINCREMENT,
-    at_usec INTEGER NOT NULL,
-    event   TEXT NOT NULL,  -- started, finished, failed, skipped, missed, queued, changed
-    job     TEXT NOT NULL,
-    about   TEXT NOT NULL,  -- the run's id, the change's, or the name of the entry in the queue
-    UNIQUE (event, about)
+-- What Supabase has not got yet: of each thing its newest version. Filled only while the state has the key 'sync' (as which
+-- host, and into which project), in the transaction that changes the thing, whoever does.
+CREATE TABLE sync_outbox (
+    version      INTEGER PRIMARY KEY AUTOINCREMENT,  -- a new one for each change: what was sent is taken out by it
+    kind         TEXT NOT NULL,                      -- runs, alerts, audit; refused only: jobs
+    id           TEXT NOT NULL,
+    refused      TEXT,                               -- why it will not be taken as it is; NULL: it waits
+    refused_usec INTEGER,
+    UNIQUE (kind, id)
 ) STRICT;
--- (one trigger for both, as SQLite does not say in which order two would come)
-CREATE TRIGGER events_new AFTER INSERT ON runs WHEN EXISTS (SELECT 1 FROM state WHERE key = 'events') BEGIN INSERT INTO events (at_usec, event, job, about) SELECT NEW.started_usec, 'started', NEW.job, NEW.id WHERE NEW.started_usec IS NOT NULL AND coalesce(NEW.result, '') NOT IN ('skipped', 'missed') AND NOT EXISTS (SELECT 1 FROM events WHERE event = 'started' AND about = NEW.id); INSERT INTO events (at_usec, event, job, about) SELECT coalesce(NEW.ended_usec, NEW.started_usec, 0), CASE NEW.result WHEN 'success' THEN 'finished' WHEN 'skipped' THEN 'skipped' WHEN 'missed' THEN 'missed' ELSE 'failed' END, NEW.job, NEW.id WHERE NEW.result IS NOT NULL AND NOT EXISTS (SELECT 1 FROM events WHERE event IN ('finished', 'failed', 'skipped', 'missed') AND about = NEW.id); END;
-CREATE TRIGGER events_ended AFTER UPDATE OF result ON runs WHEN NEW.result IS NOT NULL AND OLD.result IS NULL AND EXISTS (SELECT 1 FROM state WHERE key = 'events') BEGIN INSERT INTO events (at_usec, event, job, about) SELECT coalesce(NEW.ended_usec, NEW.started_usec, 0), CASE NEW.result WHEN 'success' THEN 'finished' WHEN 'skipped' THEN 'skipped' WHEN 'missed' THEN 'missed' ELSE 'failed' END, NEW.job, NEW.id WHERE NOT EXISTS (SELECT 1 FROM events WHERE event IN ('finished', 'failed', 'skipped', 'missed') AND about = NEW.id); END;
-CREATE TRIGGER events_changed AFTER INSERT ON audit WHEN EXISTS (SELECT 1 FROM state WHERE key = 'events') BEGIN INSERT INTO events (at_usec, event, job, about) SELECT NEW.at_usec, 'changed', NEW.job, NEW.id WHERE NOT EXISTS (SELECT 1 FROM events WHERE event = 'changed' AND about = NEW.id); END;
-CREATE TRIGGER events_kept AFTER INSERT ON events WHEN NEW.id % 100 = 0 BEGIN DELETE FROM events WHERE id <= NEW.id - 10000; END;
--- What was answered to a POST that had an Idempotency-Key, for a day.
-CREATE TABLE api_answers (
-    key         TEXT PRIMARY KEY,  -- whose, and which
-    fingerprint TEXT NOT NULL,     -- of what was asked
-    at_usec     INTEGER NOT NULL,
-    status      INTEGER,           -- NULL while it is being done
-    body        BLOB
+CREATE INDEX sync_waiting ON sync_outbox (kind, version) WHERE refused IS NULL;
+CREATE TRIGGER sync_run_new AFTER INSERT ON runs WHEN EXISTS (SELECT 1 FROM state WHERE key = 'sync') BEGIN
+    DELETE FROM sync_outbox WHERE kind = 'runs' AND id = NEW.id; INSERT INTO sync_outbox (kind, id) VALUES ('runs', NEW.id); END;
+-- Not where output was pruned: Supabase keeps it for as long as is said there.
+CREATE TRIGGER sync_run_changed AFTER UPDATE ON runs WHEN EXISTS (SELECT 1 FROM state WHERE key = 'sync') AND (
+    (OLD.job, OLD.unit, OLD.host, OLD.boot_id, OLD."trigger", OLD.trigger_usec, OLD.attempt, OLD.started_usec,
+    OLD.started_monotonic_usec, OLD.ended_usec, OLD.duration_usec, OLD.result, OLD.exit_status, OLD.signal, OLD.cpu_usec,
+    OLD.memory_peak_bytes, OLD.io_read_bytes, OLD.io_write_bytes, OLD.pid, OLD.output_bytes, OLD.due_usec, OLD.first_id,
+    OLD.reason, OLD.triggered_by, OLD.message, OLD.metrics, OLD.progress, OLD.failure) IS NOT
+    (NEW.job, NEW.unit, NEW.host, NEW.boot_id, NEW."trigger", NEW.trigger_usec, NEW.attempt, NEW.started_usec,
+    NEW.started_monotonic_usec, NEW.ended_usec, NEW.duration_usec, NEW.result, NEW.exit_status, NEW.signal, NEW.cpu_usec,
+    NEW.memory_peak_bytes, NEW.io_read_bytes, NEW.io_write_bytes, NEW.pid, NEW.output_bytes, NEW.due_usec, NEW.first_id,
+    NEW.reason, NEW.triggered_by, NEW.message, NEW.metrics, NEW.progress, NEW.failure)
+    OR (OLD.output IS NOT NEW.output AND length(NEW.output) > 0)) BEGIN
+    DELETE FROM sync_outbox WHERE kind = 'runs' AND id = NEW.id; INSERT INTO sync_outbox (kind, id) VALUES ('runs', NEW.id); END;
+CREATE TRIGGER sync_alert_new AFTER INSERT ON alerts WHEN EXISTS (SELECT 1 FROM state WHERE key = 'sync') BEGIN
+    DELETE FROM sync_outbox WHERE kind = 'alerts' AND id = CAST(NEW.id AS TEXT); INSERT INTO sync_outbox (kind, id) VALUES ('alerts', CAST(NEW.id AS TEXT)); END;
+CREATE TRIGGER sync_alert_changed AFTER UPDATE ON alerts
+WHEN OLD.state IS NOT NEW.state AND EXISTS (SELECT 1 FROM state WHERE key = 'sync') BEGIN
+    DELETE FROM sync_outbox WHERE kind = 'alerts' AND id = CAST(NEW.id AS TEXT); INSERT INTO sync_outbox (kind, id) VALUES ('alerts', CAST(NEW.id AS TEXT)); END;
+CREATE TRIGGER sync_change_new AFTER INSERT ON audit WHEN EXISTS (SELECT 1 FROM state WHERE key = 'sync') BEGIN
+    DELETE FROM sync_outbox WHERE kind = 'audit' AND id = NEW.id; INSERT INTO sync_outbox (kind, id) VALUES ('audit', NEW.id); END;
+-- What Supabase has of the jobs, whose truth are the unit files: a digest of each one's row.
+CREATE TABLE sync_jobs (
+    id     TEXT PRIMARY KEY,
+    digest TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+-- What was sent, and what went wrong.
+CREATE TABLE sync_log (
+    id       INTEGER PRIMARY KEY,
+    at_usec  INTEGER NOT NULL,
+    seconds  REAL NOT NULL,
+    sent     TEXT NOT NULL,     -- JSON: table → rows
+    refused  INTEGER NOT NULL,  -- how many rows were
+    error    TEXT               -- why it ended before all was sent
+) STRICT;

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from lsh_systemd.remote import Remote, Target
-from lsh_systemd.schema import Schema, bundled
+from tests.supabase.project import migrated
 from tests.supabase.stack import Stack
 
 
@@ -19,10 +19,7 @@ def supabase() -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def project() -> Iterator[Stack]:
     """One that has the schema. It is shared, too: a test works on hosts of its own."""
-    with Stack() as stack:
-        list(Schema(stack.db_url).migrate(bundled()))
-        stack.stop("postgrest")  # it reads the schema anew when it feels like it
-        stack.start("postgrest")
+    with migrated() as stack:
         yield stack
 
 

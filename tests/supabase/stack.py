@@ -127,8 +127,15 @@ class Stack:
             "nginx": (_tool("nginx"), "-e", f"{self.folder}/nginx.log", "-p", f"{self.folder}", "-c", "nginx.conf"),
         }
         with (self.folder / f"{name}.out").open("ab") as log:
+            # It ends with us, also where we are killed. (And with the thread that this is called in.)
+            bound = ("setpriv", "--pdeathsig", "QUIT" if name == "postgres" else "TERM", "--")
             self._children[name] = subprocess.Popen(
-                commands[name], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._user()
+                [*bound, *commands[name]],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._user(),
             )
         answers = {"postgres": self._database_answers, "nginx": self._gateway_answers}.get(name)
         if name == "postgrest" and "nginx" in self._children:

@@ -43,7 +43,7 @@ def stack(project: Stack) -> Stack:
     """With a row of each tenant in every table, and an older project's database beside it."""
     project.sql(f"CREATE DATABASE legacy;\n\\connect legacy\n{_LEGACY}")
     list(Schema(project.db_url.removesuffix("/postgres") + "/legacy").migrate(bundled()))
-    first = ["hosts", "runs"]
+    first = ["hosts", "runs", "queued_runs"]
     for tenant, host in HOSTS.items():
         for table in [*first, *(each for each in relations(project, "rp") if each not in (*first, "lsh_schema"))]:
             project.sql(_any_row(project, table, tenant, host))
@@ -58,12 +58,15 @@ def _any_row(stack: Stack, table: str, tenant: str, host: uuid.UUID) -> str:
     """An INSERT of this tenant's and host's, of what has to be there, so that a table that is new is tested, too."""
     columns = stack.sql(
         "SELECT attname, format_type(atttypid, NULL), attnotnull AND NOT atthasdef FROM pg_attribute "
-        f"WHERE attrelid = 'public.{table}'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''"
+        f"WHERE attrelid = 'public.{table}'::regclass AND attnum > 0 AND NOT attisdropped "
+        "AND attgenerated = '' AND attidentity = ''"
     )
     values = {}
     for name, kind, needed in (line.split("|") for line in columns.splitlines()):
         if name == "tenant":
             values[name] = f"'{tenant}'"
+        elif name == "queued_run":
+            values[name] = f"(SELECT id FROM public.queued_runs WHERE tenant = '{tenant}')"
         elif name == "host" or needed == "t":
             values[name] = f"'{host}'" if kind == "uuid" else _VALUES.get(kind, "1")
     return f"INSERT INTO public.{table} ({', '.join(values)}) VALUES ({', '.join(values.values())})"

@@ -60,7 +60,7 @@ def test_the_agent_goes_without_a_trace(new_machine: Callable[..., Machine], sui
     machine = new_machine(suite)
     listing = ("find", "/etc/systemd/system", "-name", "lsh-*")
     machine.run("lshctl", "agent", "enable")
-    assert machine.run(*listing).stdout.count("\n") == 9  # six units, three links
+    assert machine.run(*listing).stdout.count("\n") == 10  # seven units, three links
     machine.run("lshctl", "agent", "disable")
     assert machine.run(*listing).stdout == ""
     assert machine.run("lshctl", "agent", "status", "--json").json() == {"state": "inactive"}

@@ -11,7 +11,8 @@ from lsh_systemd.remote import Remote, Target
 from lsh_systemd.scope import Scope
 from lsh_systemd.teamfiles import Notes
 from lsh_systemd.teamsecrets import Team
-from tests.supabase.stack import PROJECT, Stack
+from tests.supabase.project import migrated
+from tests.supabase.stack import Stack
 from tests.system.booted import eventually
 from tests.system.lsh import Lsh
 from tests.system.uml import only_on
@@ -24,11 +25,7 @@ VALUE = "hunter2-hunter2"
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Machines share this host's network: what listens on its loopback listens on theirs."""
-    with Stack() as stack:
-        for file in sorted((PROJECT / "packaging/supabase/migrations").glob("*.sql")):
-            stack.sql(file.read_text())
-        stack.stop("postgrest")  # it reads the schema anew when it feels like it
-        stack.start("postgrest")
+    with migrated() as stack:
         yield stack
 
 
@@ -44,7 +41,7 @@ def test_a_weekly_job_pushes_an_environment_file(
     lsh("secrets", "set", "lsh-secrets-key", input=f"{KEY}\n")
     weekly = ("--schedule", "0 2 * * 0", "--secret", "lsh-secrets-key", "--secret", "supabase-key")
     again = ("--retries", "3", "--no-retry-exit", "2")
-    where = ("--working-dir", f"{home}/app", "--", f"lshctl secrets push --env {env}")
+    where = ("--working-dir", f"{home}/app", "--", f"lsh push --env {env}")
     job = lsh.add(*weekly, *again, *where, name=f"rotate-secrets-{lsh.scope}")
     told = next(each for each in lsh.json("list") if each["id"] == job)
     due = datetime.fromisoformat(told["next"]).astimezone()
@@ -73,7 +70,8 @@ def test_a_weekly_job_pushes_an_environment_file(
     by_hand = {"SUPABASE_URL": stack.url, "SUPABASE_SECRET_KEY": stack.secret_key}
     listed = lsh("secrets", "list", "--env", env, "--json", env=by_hand).json()
     assert listed["variables"] == ["DB_PASSWORD", "NEW"]
-    lsh("secrets", "pull", "--env", env, "--version", "1", "--file", f"{home}/old", env=by_hand)
+    old = ("--env", env, "--version", "1", "--file", f"{home}/old")
+    lsh.machine.run("lsh", "pull", *old, user=lsh.user, env=by_hand)
     assert lsh.machine.run("stat", "-c", "%a %U", f"{home}/old").stdout == f"600 {lsh.user}\n"
     assert lsh.machine.read(f"{home}/old") == f"DB_PASSWORD={VALUE}\n"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -12,7 +12,8 @@ def test_a_path_starts_a_job(lsh: Lsh) -> None:
     status = lsh.json("show", job)
     assert (status["schedule"], status["state"], status["next"]) == (f"path {path}", "waiting", None)
     for count, word in enumerate(("one", "two"), 1):
-        lsh.machine.write(path, word)
+        lsh.machine.write(f"{path}.new", word)
+        lsh.machine.run("mv", f"{path}.new", path)  # whole at once: the job begins as soon as there is something
         assert [(r["trigger"], r["output"]) for r in lsh.ended(job, count)[count - 1 :]] == [("path", word)]
     assert lsh.run(job)["trigger"] == "manual"
     lsh("disable", job)

@@ -79,3 +79,15 @@ def test_what_cannot_be(folder: Path, settings: str, key: str | None, mode: int,
 def test_other_settings_stand_beside_it(folder: Path) -> None:
     (folder / "lsh.toml").write_text(f'keep_days = 3\n[supabase]\nurl = "{URL}"\n')
     assert config.load(Scope.USER) == config.Config(keep_days=3, supabase=config.Supabase(url=URL))
+
+
+def test_the_fleet_s_settings(folder: Path) -> None:
+    (folder / "lsh.toml").write_text('[fleet]\nslots = 9\ntags = ["gpu"]\n')
+    assert config.load(Scope.USER).fleet == config.Fleet(slots=9, tags=("gpu",))
+    for wrong in ("slots = -1", "slots = true", 'slots = "4"', "slots = 1001", 'tags = "gpu"', "tags = [1]", "x = 1"):
+        (folder / "lsh.toml").write_text(f"[fleet]\n{wrong}\n")
+        with pytest.raises(BadInput, match=r"lsh\.toml: "):
+            config.load(Scope.USER)
+    (folder / "lsh.toml").write_text("fleet = 1\n")
+    with pytest.raises(BadInput):
+        config.load(Scope.USER)

@@ -1,0 +1,134 @@
+"""Runs of booted machines, reported to a real Supabase by their agents."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.supabase.project import migrated
+from tests.supabase.stack import Stack
+from tests.system.lsh import Lsh
+from tests.system.machine import Machine, eventually
+from tests.system.roots import SUITES
+
+as_root = pytest.mark.parametrize("scope", ["system"], indirect=True)
+as_bob = pytest.mark.parametrize("scope", ["user"], indirect=True)
+_CONFIG = {"system": "/etc/lsh", "user": "/home/bob/.config/lsh"}
+
+
+@pytest.fixture(scope="session")
+def supabase() -> Iterator[Stack]:
+    """The machines share this host's network: they reach its loopback."""
+    with migrated() as stack:
+        yield stack
+
+
+def connect(lsh: Lsh, stack: Stack) -> None:
+    """Set the project and its key, as README says."""
+    folder, machine = _CONFIG[lsh.scope], lsh.machine
+    machine.run("mkdir", "-p", folder, user=lsh.user)
+    machine.write(f"{folder}/lsh.toml", f'[supabase]\nurl = "{stack.url}"\n', user=lsh.user)
+    machine.write(f"{folder}/supabase.key", f"{stack.secret_key}\n", user=lsh.user)
+    machine.run("chmod", "600", f"{folder}/supabase.key", user=lsh.user)
+
+
+@pytest.fixture
+def reporting(lsh: Lsh, supabase: Stack) -> Iterator[Lsh]:
+    connect(lsh, supabase)
+    lsh("agent", "enable")
+    yield lsh
+    lsh("agent", "disable")
+    lsh.machine.run("rm", "-r", _CONFIG[lsh.scope])
+
+
+def there(stack: Stack, lsh: Lsh, table: str, job: str, columns: str) -> list[dict[str, Any]]:
+    """The rows that this host has over there."""
+    host, key = lsh.json_of("sync", "status")["host"], "id" if table == "jobs" else "job"
+    rows = f"SELECT {columns} FROM {table} WHERE host = '{host}' AND {key} = '{job}'"
+    return list(json.loads(stack.sql(f"SELECT coalesce(json_agg(each), '[]') FROM ({rows}) each")))
+
+
+@as_bob
+def test_bob_reports_his_own(reporting: Lsh, supabase: Stack) -> None:
+    lsh = reporting
+    job = lsh.add("--", "echo hello")
+    lsh.run(job)
+    eventually(lambda: there(supabase, lsh, "runs", job, "result, scope"), timeout=60)
+    assert there(supabase, lsh, "runs", job, "result, scope") == [{"result": "success", "scope": "user:bob"}]
+    assert there(supabase, lsh, "jobs", job, "command, created_by") == [{"command": "echo hello", "created_by": "bob"}]
+
+
+@as_root
+def test_the_agent_reports(reporting: Lsh, supabase: Stack) -> None:
+    """A run while it goes on, and when it has ended; its job, and who made it; after a while that Supabase was away."""
+    lsh = reporting
+    assert all(each["level"] == "ok" for each in lsh.json_of("sync", "test"))
+    flag = lsh.new_path()
+    job = lsh.add("--schedule", "0 3 * * *", "--", f"echo hello; while ! test -e {flag}; do sleep 0.1; done")
+    lsh("start", job)
+    eventually(lambda: there(supabase, lsh, "runs", job, "result") == [{"result": None}], timeout=60)
+    lsh.machine.run("touch", flag)
+    eventually(lambda: there(supabase, lsh, "runs", job, "result") == [{"result": "success"}], timeout=60)
+    (run,) = lsh.ended(job)
+    (told,) = there(supabase, lsh, "runs", job, "replace(id::text, '-', '') AS id, cpu_usec, scope")
+    assert told == {"id": run["id"], "cpu_usec": round(run["cpu_seconds"] * 1e6), "scope": "system"}
+    assert supabase.sql(f"SELECT output FROM run_output WHERE run = '{run['id']}'") == "hello"
+    (mirrored,) = there(supabase, lsh, "jobs", job, "schedule, state, created_by, removed_at")
+    assert mirrored == {"schedule": "0 3 * * *", "state": "waiting", "created_by": "root", "removed_at": None}
+    assert there(supabase, lsh, "audit", job, "verb") == [{"verb": "add"}]
+    # Away: that is told, and tried again later; nothing waits for it.
+    supabase.stop("postgrest")
+    lsh.run(job)
+    lsh.told_off("sync", "now", status=1)
+    assert "502" in lsh.json_of("sync", "status")["error"]
+    supabase.start("postgrest")
+    # A key that others may read is not taken, and that is told, too.
+    key = f"{_CONFIG[lsh.scope]}/supabase.key"
+    lsh.machine.run("chmod", "644", key)
+    assert "may be read by others" in lsh.told_off("sync", "now")
+    (finding,) = [each for each in lsh("doctor", "--json", check=False).json() if each["check"] == "supabase"]
+    assert finding["level"] == "error" and "may be read by others" in finding["message"]
+    lsh.machine.run("chmod", "600", key)
+    lsh("remove", job)
+    lsh("sync", "retry")
+    eventually(lambda: there(supabase, lsh, "jobs", job, "removed_at")[0]["removed_at"], timeout=60)
+    assert len(there(supabase, lsh, "runs", job, "id")) == 2 and lsh.json_of("sync", "status")["waiting"] == {}
+    # Neither the units nor the log nor what is shown have the key.
+    shown = lsh.systemctl("show", "lsh-sync.service", "lsh-agent.service").stdout
+    shown += lsh.machine.journal_text() + lsh("sync", "status").stdout + lsh("sync", "history", "--json").stdout
+    assert supabase.secret_key not in shown
+
+
+def test_the_fleet_is_the_sum_of_its_hosts(new_machine: Callable[..., Machine], supabase: Stack) -> None:
+    """Three hosts, of which one sends by hand; and what one of them says of the others."""
+    first, *others = SUITES
+    hosts = [Lsh(new_machine(suite), "system") for suite in (first, first, *others)]
+    for number, lsh in enumerate(hosts):
+        connect(lsh, supabase)
+        good = lsh.add("--", "true", name="good")
+        bad = lsh.add("--retries", "1", "--retry-delay", "100ms", "--", "echo no; exit 3", name="bad")
+        for _ in range(2 + number):
+            lsh.run(good)
+        lsh.run(bad, check=False)
+        lsh.ended(bad, 2)
+        lsh("sync", "now")
+    of_hosts = [lsh.json_of("sync", "status")["host"] for lsh in hosts]
+    mine = [argument for each in of_hosts for argument in ("--host", each)]
+    own = {host: lsh.json("report") for host, lsh in zip(of_hosts, hosts, strict=True)}
+    told = hosts[0].json_of("fleet", "report", "--by", "both", *mine)
+    assert len(told) == 2 * len(hosts)
+    for each in told:
+        (report,) = [report for report in own[each["host_id"]] if report["job"] == each["job"]]
+        figures = each.keys() - {"job", "host", "host_id"}
+        assert {name: each[name] for name in figures} == {
+            name: pytest.approx(report[name]) if isinstance(report[name], float) else report[name] for name in figures
+        }
+    (whole,) = hosts[-1].json_of("fleet", "report", "--by", "all", *mine)
+    for name in ("runs", "successes", "retries"):
+        assert whole[name] == sum(report[name] for reports in own.values() for report in reports)
+    assert whole["failures_by_result"] == {"exit-code": 2 * len(hosts)}
+    runs = hosts[0].json_of("fleet", "runs", "--limit", "0", *mine)
+    assert {run["id"] for run in runs} == {run["id"] for lsh in hosts for run in lsh.json("runs", "--limit", "0")}
+    assert {row["id"] for row in hosts[0].json_of("fleet", "hosts", *mine) if row["online"]} == {*of_hosts}
+    assert len(hosts[0].json_of("fleet", "jobs", *mine)) == 2 * len(hosts)
