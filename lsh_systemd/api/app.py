@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from lsh_systemd import __version__
-from lsh_systemd.api import changes, events, jobs, livelogs, metrics, problems, runs, seed4, seed5
+from lsh_systemd.api import changes, events, fleet, jobs, livelogs, metrics, problems, runs, seed4, seed5
 from lsh_systemd.api.feed import Feed
 from lsh_systemd.api.gate import Gate, needs, router
 from lsh_systemd.api.parts import Parts
@@ -36,6 +36,7 @@ _TWICE = (
     jobs.routes,
     changes.routes,
     runs.routes,
+    fleet.routes,
     events.routes,
     livelogs.routes,
     metrics.routes,
