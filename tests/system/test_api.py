@@ -165,7 +165,10 @@ def test_a_job_s_life_over_http(lsh: Lsh, api: Api) -> None:
     assert [each["id"] for each in api("GET", "/jobs", key=some).json()] == [name]
     api("GET", root, key=some, check=404)
     api("POST", "/jobs", key=some, body=new | {"name": "other"}, check=403)
-    api("POST", "/api/cron/stop", key=some, check=403)
+    for method, path in (("POST", "/api/cron/stop"), ("GET", "/secrets"), ("GET", "/alerts"), ("GET", "/fleet/hosts")):
+        api(method, path, key=some, check=403)
+    assert api("GET", "/alerts/history", key=some).json() == []
+    assert "no Supabase project" in api("GET", "/fleet/hosts", key=admin, check=404).text
 
     # What was done is on record, with who did it.
     audit = api("GET", f"/audit?job={name}", key=admin).json()
