@@ -261,8 +261,20 @@ def test_the_lines_of_older_systems_run_as_they_are(lsh: Lsh, api: Api) -> None:
     # Limits are kept where nothing was configured before, and come from LSH_MAX_CONCURRENT_JOBS where there are none.
     lsh.machine.run("rm", "-r", "/etc/lsh")
     lsh.systemctl("stop", "lsh-api.service")
-    assert api("POST", "/api/cron/start", key=admin, body={"maxConcurrentJobs": 9}).json()["success"]
-    assert lsh.json("limits")["global"] == 9
+    assert api("POST", "/api/cron/start", key=admin, body={"maxConcurrentJobs": 1}).json()["success"]
+    assert lsh.json("limits")["global"] == 1
+    second = lsh.add("--", "sleep 100")
+    for each in (name, second):  # the one runs, the other waits
+        assert api("POST", f"/jobs/{each}/start", key=admin).json()["queued"]
+
+        def is_there(count: int = 1 + (each == second)) -> bool:
+            told = api("GET", "/api/cron/queue", key=admin).json()
+            return bool(told["processing"] == 1 and told["processing"] + told["pending"] == count)
+
+        eventually(is_there, timeout=60)
+    api("DELETE", f"/queue/{second}", key=admin, check=204)
+    api("DELETE", f"/queue/{second}", key=admin, check=404)
+    api("POST", f"/jobs/{name}/stop", key=admin)
     lsh("limits", "set", "--global", "none")
     lsh.machine.write("/etc/lsh/environment", "LSH_MAX_CONCURRENT_JOBS=8\n")
     lsh.systemctl("stop", "lsh-api.service")
