@@ -212,11 +212,12 @@ def answer_command(app: App) -> None:
 
     from lsh_systemd.fleet import answer
 
+    # Read in any case: what is left unread when this ends takes the answer with it.
+    asked = json.loads(sys.stdin.readline(_LONGEST_QUESTION))
     is_asked, told = False, dict[str, Any]()
     try:
         with _fleet(app) as fleet:
             is_asked = True
-            asked = json.loads(sys.stdin.readline(_LONGEST_QUESTION))
             told["answer"] = answer(fleet, asked.pop("what"), asked)
     except LshError as error:
         told = {"error": error.message, "hint": error.hint, "bad_input": is_asked and isinstance(error, BadInput)}

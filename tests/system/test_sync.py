@@ -142,6 +142,8 @@ def test_the_fleet_over_http(reporting: Lsh, supabase: Stack) -> None:
         assert "cannot read hosts" in get("/fleet/hosts", status=502)
         supabase.start("postgrest")
         get("/fleet/hosts")
+        lsh.machine.run("chmod", "644", f"{_CONFIG[lsh.scope]}/supabase.key", user=lsh.user)
+        assert "may be read by others" in get("/fleet/hosts", status=502)
     finally:
         lsh("api", "disable")
     assert lsh.show("lsh-ask.socket", "LoadState", "ActiveState")["ActiveState"] == "inactive"
