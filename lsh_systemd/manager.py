@@ -5,6 +5,7 @@ through plain Properties.Get calls, many in flight at a time.
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _RELOAD_TIMEOUT_MS = 300_000
 _CALL_TIMEOUT_MS = 60_000
 # dbus-daemon's system bus refuses a connection more than 128 pending replies.
 _IN_FLIGHT = 100
+# Of two threads that wait for answers at once, one could take the other's, which would then wait for ever.
+_answering = threading.Lock()
 
 
 class ManagerError(LshError):
@@ -136,6 +139,10 @@ class Manager:
 
     def get_many(self, wanted: Sequence[tuple[str, str, str]]) -> list[Any]:
         """Properties of many units, as (unit, interface, name), all asked for at once; None where one has gone."""
+        with _answering:
+            return self._get_many(wanted)
+
+    def _get_many(self, wanted: Sequence[tuple[str, str, str]]) -> list[Any]:
         from gi.repository import GLib
 
         context, values, pending = GLib.MainContext.default(), [None] * len(wanted), 0
