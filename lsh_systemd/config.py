@@ -18,6 +18,24 @@ class Supabase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Api:
+    """The table [api]. ``idle_seconds``: after so long without a request the server ends, for systemd to start it at
+    the next one; 0 is never. ``cors_origins``: the web pages that may call it. ``trust_proxy``: whether a
+    proxy on this machine tells in X-Forwarded-For who calls.
+
+    What a job that is made over HTTP may be: ``sandbox`` at least, as a user of ``run_as`` (else only --dynamic-user),
+    with those of the guarded settings that ``allow`` names.
+    """
+
+    idle_seconds: int = 300
+    cors_origins: tuple[str, ...] = ()
+    trust_proxy: bool = False
+    sandbox: str = "standard"
+    run_as: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fleet:
     """The table [fleet]: how many runs of the fleet's queue may go on here at once, and which tags this host has."""
 
@@ -38,6 +56,7 @@ class Config:
     keep_runs: int = 600_000
     keep_output_days: int = 90
     supabase: Supabase = field(default_factory=Supabase)
+    api: Api = field(default_factory=Api)
     fleet: Fleet = field(default_factory=Fleet)
 
 
@@ -68,6 +87,9 @@ def load(scope: Scope) -> Config:
         if name == "supabase":
             data[name] = _supabase(file, value)
             continue
+        if name == "api":
+            data[name] = _api(file, value)
+            continue
         if name == "fleet":
             data[name] = _fleet(file, value)
             continue
@@ -87,6 +109,27 @@ def _supabase(file: Path, table: object) -> Supabase:
     return Supabase(**table)
 
 
+def _api(file: Path, table: object) -> Api:
+    if not isinstance(table, dict):
+        raise BadInput(f"{file}: api must be a table", hint="[api] on a line of its own")
+    for name, value in table.items():
+        _check_known(file, name, Api)
+        default = getattr(Api(), name)
+        if isinstance(default, tuple):
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise BadInput(f"{file}: api.{name} must be a list of texts")
+            table[name] = tuple(value)
+        elif type(value) is not type(default):
+            what = {bool: "true or false", int: "a whole number", str: "text"}[type(default)]
+            raise BadInput(f"{file}: api.{name} must be {what}")
+    told = Api(**table)
+    if told.sandbox not in ("none", "standard", "strict"):
+        raise BadInput(f"{file}: api.sandbox must be none, standard or strict")
+    if not 0 <= told.idle_seconds <= 10**6:
+        raise BadInput(f"{file}: api.idle_seconds must be from 0 to 1000000")
+    return told
+
+
 def _fleet(file: Path, table: object) -> Fleet:
     if not isinstance(table, dict):
         raise BadInput(f"{file}: fleet must be a table", hint="[fleet] on a line of its own")
@@ -100,7 +143,7 @@ def _fleet(file: Path, table: object) -> Fleet:
     return Fleet(slots=slots, tags=tuple(tags))
 
 
-def _check_known(file: Path, name: str, kind: type[Config] | type[Supabase] | type[Fleet]) -> None:
+def _check_known(file: Path, name: str, kind: type[Config] | type[Supabase] | type[Api] | type[Fleet]) -> None:
     known = [each.name for each in fields(kind)]
     if name not in known:
         raise BadInput(f"{file}: {visible(name)} is not a setting", hint="the settings are " + ", ".join(known))

@@ -1,9 +1,10 @@
 """Our own daemons' units: the package's, or, for an installation elsewhere (a venv, pipx), ones written for it."""
 
+import contextlib
 import shlex
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +25,13 @@ QUEUE = "lsh-queue.path"
 PRUNE_TIMER = "lsh-prune.timer"
 # Sends alerts, when the agent starts it.
 ALERT = "lsh-alert.service"
+# The HTTP API: systemd listens, and starts the server when somebody calls.
+API, API_SOCKET = "lsh-api.service", "lsh-api.socket"
+# Where the socket listens, if not where its unit says.
+_LISTEN_FOLDER, _LISTEN = f"{API_SOCKET}.d", "lsh-listen.conf"
+# Asks Supabase for the API, which has no network.
+ASK_SOCKET = "lsh-ask.socket"
+ASK = (ASK_SOCKET, "lsh-ask@.service")
 # Works on the fleet's queue, where lshctl fleet join has been called.
 FLEET_TIMER = "lsh-fleet.timer"
 _FLEET_FILES = ("lsh-fleet.service", FLEET_TIMER)
@@ -45,6 +53,40 @@ def enable(manager: Manager) -> str:
             folder.want(name, wants)
             manager.restart(name)
     return manager.wait(AGENT, {"active", "failed"}, seconds=30)
+
+
+def enable_api(manager: Manager, listen: Sequence[str] = ()) -> str:
+    """Have systemd listen for the API, now and after a reboot, on these addresses of TCP (none: where its unit says);
+    the ActiveState that the socket has reached."""
+    folder = UnitDir(unit_dir(manager.scope))
+    with folder.locked():
+        _install(manager, folder, (API, API_SOCKET, AGENT))
+        drop_ins = UnitDir(unit_dir(manager.scope) / _LISTEN_FOLDER)
+        lines = "".join(f"ListenStream={each}\n" for each in (*listen, "%t/lsh/api.sock"))
+        wanted = f"{_MARK}[Socket]\nListenStream=\n{lines}" if listen else None
+        if drop_ins.text(_LISTEN) != wanted:
+            drop_ins.write({_LISTEN: wanted}) if wanted else drop_ins.remove(_LISTEN)
+            manager.reload()
+        folder.want(API_SOCKET, "sockets.target.wants")
+        if manager.get(API, UNIT, "ActiveState") not in ("inactive", "failed"):  # a socket cannot start before it ends
+            manager.stop(API)
+            manager.wait(API, {"inactive", "failed"}, seconds=30)
+        manager.restart(API_SOCKET)
+    return manager.wait(API_SOCKET, {"active", "failed"}, seconds=30)
+
+
+def disable_api(manager: Manager) -> None:
+    """Listen no more; units that ``enable_api`` wrote are removed."""
+    folder = UnitDir(unit_dir(manager.scope))
+    with folder.locked():
+        for name in (API_SOCKET, API, ASK_SOCKET):
+            if manager.get(name, UNIT, "ActiveState") not in ("inactive", "failed"):
+                manager.stop(name)
+                manager.wait(name, {"inactive", "failed"}, seconds=30)
+        folder.remove(f"sockets.target.wants/{API_SOCKET}", f"{_LISTEN_FOLDER}/{_LISTEN}")
+        with contextlib.suppress(OSError):  # an administrator's own drop-ins stay
+            (folder.path / _LISTEN_FOLDER).rmdir()
+        folder.remove(*(name for name in (API, API_SOCKET, *ASK) if (folder.text(name) or "").startswith(_MARK)))
 
 
 def join(manager: Manager, poll: timedelta | None) -> None:

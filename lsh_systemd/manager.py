@@ -5,6 +5,7 @@ through plain Properties.Get calls, many in flight at a time.
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _RELOAD_TIMEOUT_MS = 300_000
 _CALL_TIMEOUT_MS = 60_000
 # dbus-daemon's system bus refuses a connection more than 128 pending replies.
 _IN_FLIGHT = 100
+# Of two threads that wait for answers at once, one could take the other's, which would then wait for ever.
+_answering = threading.Lock()
 
 
 class ManagerError(LshError):
@@ -206,16 +209,17 @@ class Manager:
             except GLib.Error as error:
                 answers[index] = error
 
-        for index, (path, interface, method, arguments) in enumerate(calls):
-            answers.append(None)
-            self._connection.call(
-                SYSTEMD, path, interface, method, arguments, None, 0, _CALL_TIMEOUT_MS, None, answered, index
-            )
-            pending += 1
-            while pending >= _IN_FLIGHT:
+        with _answering:
+            for index, (path, interface, method, arguments) in enumerate(calls):
+                answers.append(None)
+                self._connection.call(
+                    SYSTEMD, path, interface, method, arguments, None, 0, _CALL_TIMEOUT_MS, None, answered, index
+                )
+                pending += 1
+                while pending >= _IN_FLIGHT:
+                    context.iteration(True)
+            while pending:
                 context.iteration(True)
-        while pending:
-            context.iteration(True)
         return answers
 
     def wait(self, unit: str, states: Iterable[str], *, seconds: float) -> str:

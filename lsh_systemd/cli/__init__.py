@@ -6,6 +6,7 @@ import click
 
 from lsh_systemd import __version__
 from lsh_systemd.cli.common import OneLineErrors
+from lsh_systemd.errors import BadInput
 
 # Command → module; the order is that of `lshctl --help`.
 _COMMANDS = {
@@ -14,6 +15,7 @@ _COMMANDS = {
     "list": "look",
     "show": "look",
     "next": "look",
+    "status": "status",
     "runs": "history",
     "report": "report",
     "stats": "report",
@@ -53,6 +55,7 @@ _COMMANDS = {
     "sync": "sync",
     "fleet": "fleet",
     "supabase": "supabase",
+    "api": "api",
     "doctor": "doctor",
     "agent": "agent",
 }
@@ -63,6 +66,7 @@ _SUMMARIES = {
     "list": "List the jobs.",
     "show": "Show all there is to know of a job.",
     "next": "Show when jobs run next.",
+    "status": "Say in a line how the jobs are, here or at a URL.",
     "runs": "Show the runs that have been.",
     "report": "Sum up the runs of a job, of each, or of all.",
     "stats": "Show how all jobs together have done.",
@@ -102,6 +106,7 @@ _SUMMARIES = {
     "sync": "Report runs, jobs, alerts and changes to Supabase.",
     "fleet": "Show all machines that report to Supabase, and share work among them.",
     "supabase": "Prepare and check the Supabase project that hosts report to.",
+    "api": "Serve jobs and runs over HTTP.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
 }
@@ -112,6 +117,10 @@ class _Lazy(OneLineErrors, click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if (url := ctx.params.get("url")) is not None and not ctx.resilient_parsing:
+            from lsh_systemd.cli import overhttp
+
+            return overhttp.command(ctx, name, url)
         if name not in _COMMANDS:
             return None
         module = importlib.import_module(f"lsh_systemd.cli.{_COMMANDS[name]}")
@@ -122,6 +131,8 @@ class _Lazy(OneLineErrors, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if ctx.params["url"] is not None and (ctx.params["hosts"] or ctx.params["scope"]):
+            raise BadInput("--url goes with none of --host, --system and --user", hint="the API there has one scope")
         # Not even looked up here: the other machine's lshctl may know more.
         if ctx.params["hosts"] and not ctx.resilient_parsing:
             from lsh_systemd import ssh
@@ -147,8 +158,9 @@ class _Lazy(OneLineErrors, click.Group):
     metavar="[USER@]HOST[:PORT]",
     help="Run the command on another machine, by ssh. All that it names (jobs, files, variables) is that machine's.",
 )
+@click.option("--url", metavar="URL", help="Have another machine's HTTP API do it, with the key that LSH_API_KEY has.")
 @click.pass_context
-def main(ctx: click.Context, scope: str | None, hosts: tuple[str, ...]) -> None:
+def main(ctx: click.Context, scope: str | None, hosts: tuple[str, ...], url: str | None) -> None:
     """Jobs as systemd units: scheduled, isolated and limited by systemd, every run on record.
 
     \b
@@ -157,4 +169,4 @@ def main(ctx: click.Context, scope: str | None, hosts: tuple[str, ...]) -> None:
     lshctl runs daily-backup
     lshctl -H root@web1 list
     """
-    ctx.obj = scope
+    ctx.obj = ctx.obj if url is not None else scope

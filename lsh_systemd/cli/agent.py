@@ -55,3 +55,10 @@ def run_command(app: App) -> None:
     from lsh_systemd import agent
 
     agent.run(app.scope)
+
+
+@agent_command.command("collect", hidden=True)
+@with_app
+def collect_command(app: App) -> None:
+    """Bring the ledger up to date: what the HTTP API calls where no agent does it."""
+    app.store.close()

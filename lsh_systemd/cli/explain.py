@@ -1,7 +1,7 @@
 """lshctl explain."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
@@ -38,10 +38,15 @@ def explain_command(
     lshctl explain "*/15 9-17 * * 1-5" --tz Europe/Berlin
     lshctl explain "H 2 * * *" --name "Daily Backup"
     """
-    told, drawing = _explain(app, expression, zone, start, count, seconds, name, draw=not as_json)
+    from lsh_systemd.explaining import explain
+
+    told, parsed, after = explain(
+        app.scope, expression, zone=zone, start=start, count=count, seconds=seconds, name=name
+    )
     if as_json:
         print_json(told)
         return
+    drawing = _drawing(parsed, told["timezone"], after)
     click.echo(escape_controls(f"{told['expression']}: {told['description']} ({told['timezone']})"))
     click.echo()
     for line in told["calendar"]:
@@ -55,51 +60,6 @@ def explain_command(
         click.echo(f"  {line}".rstrip())
     for warning in told["warnings"]:
         click.echo(click.style(f"\nNote: {warning}", fg="yellow"))
-
-
-def _explain(
-    app: App,
-    expression: str,
-    zone: str | None,
-    start: str | None,
-    count: int,
-    seconds: bool,
-    name: str | None,
-    *,
-    draw: bool,
-) -> tuple[dict[str, Any], list[str]]:
-    """The shape that ``explain --json`` promises; and the drawing."""
-    from itertools import islice
-
-    from lsh_systemd import analyze, cron, crowd, describe, instants, schedule, surprises
-    from lsh_systemd.job import job_id
-    from lsh_systemd.run import rfc3339
-    from lsh_systemd.zones import check_zone
-
-    if zone is not None:
-        check_zone(zone)
-    key = "" if name is None else job_id(name)
-    parsed = cron.parse(expression, seconds=seconds, key=key)
-    local_zone = analyze.local_zone()
-    after = analyze.parse_timestamp(start, zone=zone) if start else datetime.now(UTC)
-    lines = schedule.calendar_lines(parsed, zone=zone, now=after, local_zone=local_zone)
-    shown = zone or local_zone
-    coming = list(islice(instants.upcoming(parsed, shown, after), count))
-    others = crowd.warnings(expression, coming, zone=shown, scope=app.scope, local_zone=local_zone, job_id=key)
-    told = {
-        "expression": expression,
-        "timezone": shown,
-        "calendar": list(lines),
-        # By the rule itself; that the lines elapse at just these, tests/unit/test_cron_instants.py holds.
-        "next": [rfc3339(round(each.timestamp() * 1e6)) for each in coming],
-        "description": describe.describe(parsed),
-        "warnings": [
-            *surprises.warnings(parsed, shown, after),
-            *(surprises.hashed(parsed) if name is None else ()),
-            *others,
-        ],
-    }
-    return told, _drawing(parsed, shown, after) if draw else []
 
 
 def _drawing(parsed: Any, zone: str, after: datetime) -> list[str]:

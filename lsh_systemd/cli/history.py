@@ -4,18 +4,21 @@ import json
 import os
 import sys
 import time
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from lsh_systemd.cli.common import App, job_argument, json_option, print_json, with_app
 from lsh_systemd.cli.table import bar, duration, local_time, print_table, size
 from lsh_systemd.errors import BadInput, LshError
-from lsh_systemd.job import PREFIX, job_id
+from lsh_systemd.job import job_id
+from lsh_systemd.loglines import journalctl
 from lsh_systemd.run import Run
 from lsh_systemd.sayings import told
-from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls, visible
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 # The columns of runs in a table.
 RUN_HEAD = ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "CPU", "MEMORY", "ID"]
@@ -160,7 +163,7 @@ def logs_command(
     """Show what a job wrote, through journalctl; with what systemd said of it."""
     if run_id is not None:
         run_id = _one_run(app, run_id).id
-    arguments = _journalctl(app, known_job(app, name), run_id)
+    arguments = journalctl(app.scope, known_job(app, name), run_id)
     arguments += ["--output", "json" if as_json else "short-iso"]
     arguments += ["--follow"] if follow else []
     arguments += ["--lines", str(lines)] if lines is not None else []
@@ -170,23 +173,3 @@ def logs_command(
         os.execvp("journalctl", arguments)
     except OSError as error:
         raise LshError(f"cannot run journalctl: {error.strerror}", hint="it is part of the package systemd") from None
-
-
-def _journalctl(app: App, job: str, run_id: str | None) -> list[str]:
-    """The arguments for a job's lines: its own, systemd's on its unit, and those that lost their unit's name."""
-    unit, identifier = f"{PREFIX}{job}.service", f"SYSLOG_IDENTIFIER={PREFIX}{job}"
-    if app.scope is Scope.SYSTEM:
-        matches = [[f"_SYSTEMD_UNIT={unit}"], ["_PID=1", f"UNIT={unit}"], ["_UID=0", f"LSH_UNIT={unit}"]]
-        ours, managers, own = "_UID=0", "_PID=1", "INVOCATION_ID"
-    else:
-        uid = f"_UID={os.getuid()}"
-        matches = [[uid, identifier], [uid, f"USER_UNIT={unit}"]]
-        ours, managers, own = uid, uid, "USER_INVOCATION_ID"
-    if run_id is not None:
-        matches = [
-            [f"_SYSTEMD_INVOCATION_ID={run_id}"],
-            [managers, f"{own}={run_id}"],
-            [ours, f"LSH_INVOCATION_ID={run_id}"],
-        ]
-    flat = [word for match in matches for word in (*match, "+")][:-1]
-    return ["journalctl", "--quiet", *flat]

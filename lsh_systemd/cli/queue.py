@@ -143,7 +143,7 @@ def set_command(app: App, total: str | None, per_user: str | None, groups: tuple
     """
     from lsh_systemd import caps
     from lsh_systemd.queueing import Caps
-    from lsh_systemd.refresh import stale
+    from lsh_systemd.refresh import change_caps
 
     old = caps.load(app.scope)
     new_groups: dict[str, int | None] = dict(old.groups)
@@ -163,17 +163,7 @@ def set_command(app: App, total: str | None, per_user: str | None, groups: tuple
         for name, cap in new.named():
             click.echo(f"{name}: {cap if cap is not None else 'no limit'}")
         return
-    caps.save(app.scope, new)
-    before, after = dict(old.named()), dict(new.named())
-    differ = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    app.control.note("limits set", "", {name: (before.get(name), after.get(name)) for name in differ})
-    app.collect()  # first: what the timers started is told by the files they had
-    problems = []
-    for job in list(stale(app.control)):  # timers of jobs that caps bind ask before they start them
-        if job.problem:
-            problems.append(f"{job.found.id}: {job.problem}")
-        else:
-            app.control.update(job.found, job.found.valid_job, verb=None)
+    problems = change_caps(app.control, new, app.collect)
     click.echo("Set.")
     if problems:
         raise LshError("the limits count, but not for " + "; ".join(problems))

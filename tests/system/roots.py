@@ -68,7 +68,7 @@ def _recipe_key() -> str:
 def _requirements() -> list[str]:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["alerts"], *extras["supabase"]]
+    wanted = [*project["dependencies"], *extras["alerts"], *extras["api"], *extras["supabase"]]
     return [requirement for requirement in wanted if requirement not in FROM_DEBIAN]
 
 

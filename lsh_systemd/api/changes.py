@@ -1,0 +1,129 @@
+"""Jobs: made, changed and removed, as far as the administrator's policy goes."""
+
+import os
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Query, Request, Response
+
+from lsh_systemd import checks, follow
+from lsh_systemd.api import once, policy
+from lsh_systemd.api.gate import needs, router
+from lsh_systemd.api.parts import Desk, desk
+from lsh_systemd.api.problems import Changed, Json, NoMatchGiven
+from lsh_systemd.api.shapes import JobChanges, NewJob, changed, detailed, etag, plain_of
+from lsh_systemd.errors import BadInput
+from lsh_systemd.held import not_held
+from lsh_systemd.job import Job
+from lsh_systemd.jobfile import from_plain, to_plain
+from lsh_systemd.jobs import Found
+from lsh_systemd.run import rfc3339
+
+routes = router(tags=["jobs"])
+Here = Annotated[Desk, Depends(desk)]
+Match = Annotated[str | None, Header(alias="If-Match", max_length=200)]
+
+
+@routes.post("/jobs", openapi_extra=needs("admin", parameters=[once.HEADER]), status_code=201)
+def create_job(
+    body: NewJob,
+    desk: Here,
+    request: Request,
+    dry_run: Annotated[bool, Query(description="Say what would be made, and make nothing.")] = False,
+) -> Response:
+    """Make a job. What the policy of this machine wants and the body does not say (a user of its own, the sandbox) is
+    filled in."""
+    told = body.model_dump()
+    if dry_run:
+        return Json(_preview(desk, _new_job(desk, told)[0]))
+    return once.answered(request, desk, told, lambda: _create(desk, told, enabled=body.enabled), status=201)
+
+
+def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
+    """The job, and what there is to warn of. Raises BadInput, DangerousCommand or Forbidden."""
+    rules = desk.parts.settings()
+    plain = policy.filled_in(plain_of(told), rules, desk.scope)
+    if "timeout" not in plain and (seconds := _default_timeout()):
+        plain["timeout"] = seconds
+    job = from_plain(plain)
+    policy.check(job, rules, desk.scope)
+    desk.may_make(job)
+    return job, checks.check(job, desk.scope)
+
+
+def _create(desk: Desk, told: dict[str, Any], *, enabled: bool) -> dict[str, Any]:
+    job, warnings = _new_job(desk, told)
+    next_usec = desk.control.add(job, enabled=enabled)
+    found = desk.parts.jobs.get(job.id)
+    warnings += not_held(desk.control, job)
+    return {
+        "id": job.id,
+        "status": "created",
+        "next": rfc3339(next_usec),
+        "warnings": warnings,
+        "Location": f"/jobs/{job.id}",
+        "ETag": etag(found),
+    }
+
+
+def _preview(desk: Desk, job: Job) -> dict[str, Any]:
+    desk.control.check_new(job, transient=False)
+    return {"id": job.id, "status": "valid", "definition": to_plain(job), "files": desk.control.render(job)}
+
+
+@routes.patch("/jobs/{job_id}", openapi_extra=needs("admin"))
+def change_job(job_id: str, body: JobChanges, desk: Here, if_match: Match = None) -> Response:
+    """Change some of a job's fields; the rest stays. `enabled` lets its schedule count or rest."""
+    told = body.model_dump()
+    found = _matched(desk, job_id, if_match)
+    enabled = told.get("enabled")
+    if enabled not in (None, True, False):
+        raise BadInput("enabled must be true or false")
+    job = from_plain(changed(to_plain(found.valid_job), told))
+    if job.id != found.id:
+        raise BadInput("a change keeps the name", hint=f"lshctl rename {found.id} {job.id}")
+    policy.check(job, desk.parts.settings(), desk.scope, before=found.job)
+    desk.may_make(job)
+    if job.at and job.at != found.valid_job.at:
+        desk.control.check_time(job)
+    checks.check(job, desk.scope, before=found.job)
+    follow.check(desk.parts.jobs, job, old=found)
+    if job != found.job:
+        desk.parts.collect()  # first: what the timer started is told by the schedule it had
+        desk.control.update(found, job)
+        found = desk.parts.jobs.get(found.id)
+    if enabled is not None and enabled != found.pair.enabled:
+        desk.control.enable(found) if enabled else desk.control.disable(found)
+        found = desk.parts.jobs.get(found.id)
+    return Json(detailed(desk.statuses([found])[0], whole=True), headers={"ETag": etag(found)})
+
+
+@routes.delete("/jobs/{job_id}", openapi_extra=needs("admin"), status_code=204)
+def remove_job(job_id: str, desk: Here, if_match: Match = None) -> Response:
+    """Remove a job: its schedule and unit files. Its runs stay on record, and one in progress goes on."""
+    found = _matched(desk, job_id, if_match)
+    follow.check_removable(desk.parts.jobs, [found])
+    desk.parts.collect()  # first: a run without a record is known by its unit file alone
+    desk.control.remove(found)
+    return Response(status_code=204)
+
+
+def _matched(desk: Desk, job_id: str, if_match: str | None) -> Found:
+    """The job, in the version that the caller means. `*` is whichever there is."""
+    found = desk.job(job_id)
+    if if_match is None:
+        raise NoMatchGiven("a change needs If-Match", hint="the ETag of GET /jobs/ID; * for whichever version")
+    wanted = {each.strip() for each in if_match.split(",")}
+    if "*" not in wanted and etag(found) not in wanted:
+        raise Changed(f"{found.id} has been changed since", hint="look at it and try again")
+    return found
+
+
+def _default_timeout() -> int | None:
+    """LSH_JOB_TIMEOUT, in seconds: for jobs that are made here and name none."""
+    told = os.environ.get("LSH_JOB_TIMEOUT", "")
+    if not told:
+        return None
+    if not (told.isascii() and told.isdecimal() and timedelta(seconds=1) <= timedelta(seconds=int(told[:9]))):
+        raise BadInput("LSH_JOB_TIMEOUT is not a number of seconds")
+    return int(told)

@@ -1,0 +1,158 @@
+"""What requests work with: the parts that the command line works with, too."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from functools import cached_property
+
+from fastapi import Request
+
+from lsh_systemd import daemons, ledger
+from lsh_systemd.api import policy
+from lsh_systemd.api.access import Caller, Forbidden
+from lsh_systemd.api.recent import Recent
+from lsh_systemd.audit import Actor
+from lsh_systemd.config import Api
+from lsh_systemd.control import Control
+from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.job import Job, job_id
+from lsh_systemd.jobs import Found, JobNotFound, Jobs
+from lsh_systemd.journal import Journal
+from lsh_systemd.manager import UNIT, Manager, ManagerError
+from lsh_systemd.sayings import told
+from lsh_systemd.scope import Scope
+from lsh_systemd.status import Status, overview
+from lsh_systemd.store import Store
+from lsh_systemd.text import visible
+
+# Without the agent, the journal is read for requests, but not more often than this.
+_COLLECT_SECONDS = 1.0
+_COLLECT_TIMEOUT = 300.0
+
+
+class Parts:
+    """The parts of one scope. A store is a thread's own, as SQLite wants it; the rest keeps nothing."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope, self.manager, self.jobs = scope, Manager(scope), Jobs(scope)
+        self.began = time.time()
+        self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent()
+        self._own = threading.local()
+        self._collecting = threading.Lock()
+        self._collected = 0.0
+
+    def settings(self) -> Api:
+        return policy.settings(self.scope)
+
+    def store(self) -> Store:
+        """The ledger as it stands; where no agent keeps it up to date, up to date all the same."""
+        if not self.agent_runs():
+            self.collect(at_most_every=_COLLECT_SECONDS)
+        return self.ledger()
+
+    def ledger(self) -> Store:
+        """This thread's connection; a new one where the file has been replaced (restored, or mended)."""
+        path = ledger.path(self.scope)
+        inode = path.stat().st_ino if path.exists() else None
+        store, known = getattr(self._own, "store", (None, None))
+        if store is None or known != inode:
+            if store is not None:
+                store.close()
+            store = Store(path)
+            self._own.store = (store, path.stat().st_ino)
+        assert isinstance(store, Store)
+        return store
+
+    def collect(self, *, at_most_every: float = 0.0) -> None:
+        """Bring the ledger up to date, in a process of its own: libsystemd may die of a journal file that is truncated
+        under it, and a process with threads is not to be forked."""
+        with self._collecting:
+            if time.monotonic() - self._collected < at_most_every:
+                return
+            command = [sys.executable, "-m", "lsh_systemd.cli", f"--{self.scope}", "agent", "collect"]
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=_COLLECT_TIMEOUT, cwd="/"
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise LshError(f"cannot collect runs: {error}") from None
+            self._collected = time.monotonic()
+        if done.returncode != 0:
+            print(f"<4>{done.stderr.strip()[:1000]}", file=sys.stderr, flush=True)
+
+    def agent_runs(self) -> bool:
+        try:
+            return bool(self.manager.get(daemons.AGENT, UNIT, "ActiveState") == "active")
+        except ManagerError:
+            return False
+
+    def control(self, caller: Caller) -> Control:
+        actor = Actor(name=caller.name, uid=os.getuid(), via="api")
+        return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=actor)
+
+
+class Desk:
+    """What one request works with: the parts, as far as its caller may see."""
+
+    def __init__(self, request: Request) -> None:
+        self.parts: Parts = request.app.state.parts
+        self.caller: Caller = request.state.caller
+        self.scope = self.parts.scope
+
+    @cached_property
+    def control(self) -> Control:
+        return self.parts.control(self.caller)
+
+    def store(self) -> Store:
+        return self.parts.store()
+
+    def all(self) -> list[Found]:
+        return [found for found in self.parts.jobs.all() if self.caller.sees(found.id, found.job)]
+
+    def for_all(self) -> None:
+        """Raise Forbidden for a key that is for some jobs only."""
+        if self.caller.jobs:
+            raise Forbidden("this is about all jobs, and the key is for some only")
+
+    def job(self, name: str) -> Found:
+        """Raises JobNotFound, also for a job that the key is not for: that it is there is not told."""
+        found = self.parts.jobs.find(name)
+        if found is None or not self.caller.sees(found.id, found.job):
+            raise JobNotFound(f"there is no job {visible(name)}", hint="GET /jobs lists them")
+        return found
+
+    def known(self, name: str) -> str:
+        """The id of a job that there is, or that there was and left runs."""
+        try:
+            return self.job(name).id
+        except JobNotFound:
+            try:
+                wanted = job_id(name)
+            except BadInput:
+                wanted = ""
+            gone = wanted and self.parts.jobs.find(wanted) is None and self.caller.sees(wanted, None)
+            if gone and self.store().runs(job=wanted, limit=1, output=False):
+                return wanted
+            raise
+
+    def may_make(self, job: Job) -> None:
+        """Raise Forbidden for a job that the key would not be for."""
+        if not self.caller.sees(job.id, job):
+            raise Forbidden("this key is not for such a job", hint="its jobs: " + ", ".join(self.caller.jobs))
+        for name in job.after if self.caller.jobs else ():
+            self.job(name)
+
+    def statuses(self, found: list[Found]) -> list[Status]:
+        runs = self.store().last_runs()
+        last_runs = {each.id: told(self.scope, runs[each.id]) for each in found if each.id in runs}
+        return overview(found, manager=self.parts.manager, last_runs=last_runs)
+
+    def seen_ids(self) -> set[str] | None:
+        """The ids of the jobs that the key is for; None where it is for all, also for those that are gone."""
+        return None if not self.caller.jobs else {found.id for found in self.all()}
+
+
+async def desk(request: Request) -> Desk:  # async: no thread is needed for it
+    return Desk(request)

@@ -1,0 +1,80 @@
+"""What may be made, or made of a job, over HTTP: the administrator's policy ([api] in lsh.toml).
+
+A job that anybody with a key can define is a command that runs here. So, unless lsh.toml says otherwise, such a job
+runs as a user of its own that exists for the run only, in the sandbox, and uses nothing that systemd would fetch for it
+as root. What the caller leaves out is filled in; what he asks for and may not have is refused.
+"""
+
+from typing import Any
+
+from lsh_systemd import config
+from lsh_systemd.api.access import Forbidden
+from lsh_systemd.config import Api
+from lsh_systemd.errors import BadInput
+from lsh_systemd.job import Job
+from lsh_systemd.jobfile import to_plain
+from lsh_systemd.sandbox import LEVELS
+from lsh_systemd.scope import Scope
+from lsh_systemd.text import visible
+
+# By these a job could reach what its user and its sandbox keep from it: files that systemd reads as root, secrets,
+# paths, the network as root's process, commands and other jobs that are started in its name; or other machines: it
+# could claim the times of their jobs, and be started by whoever may ask the fleet for work.
+GUARDED = (
+    "allow_dangerous",
+    "condition",
+    "env_file",
+    "from_fleet",
+    "io_max",
+    "on_failure",
+    "on_success",
+    "once_in_fleet",
+    "ping",
+    "secrets",
+    "when_path",
+    "when_socket",
+    "write_path",
+)
+# What may be changed of any job: when it runs and how it is called, not what it does and as whom.
+_HARMLESS = frozenset(
+    "name description category tags schedule schedule_from seconds calendar every anchor at on_boot timezone jitter "
+    "not_before not_after except_calendar catch_up catch_up_spread timeout grace stuck_after retries retry_delay "
+    "retry_max_delay retry_on no_retry_exit overlap priority nice".split()
+)
+
+
+def settings(scope: Scope) -> Api:
+    """The policy of lsh.toml. Raises BadInput where it allows what is not guarded."""
+    rules = config.load(scope).api
+    if unknown := set(rules.allow) - set(GUARDED):
+        told = ", ".join(map(visible, sorted(unknown)))
+        raise BadInput(f"{config.path(scope)}: api.allow has {told}", hint="it may have " + ", ".join(GUARDED))
+    return rules
+
+
+def filled_in(plain: dict[str, Any], rules: Api, scope: Scope) -> dict[str, Any]:
+    """The data of a new job, with what the policy wants and the caller did not speak of."""
+    plain = dict(plain)
+    plain.setdefault("sandbox", rules.sandbox)
+    if scope is Scope.SYSTEM and "run_as" not in plain and "dynamic_user" not in plain:
+        plain["dynamic_user"] = True
+    return plain
+
+
+def check(job: Job, rules: Api, scope: Scope, *, before: Job | None = None) -> None:
+    """Raise Forbidden where the policy does not allow the job, or to make it of the one that was ``before``."""
+    if before is not None:
+        old, new = to_plain(before), to_plain(job)
+        if all(name in _HARMLESS for name in {**old, **new} if old.get(name) != new.get(name)):
+            return
+    if LEVELS.index(job.sandbox) < LEVELS.index(rules.sandbox):
+        raise _forbidden(f"a job made over HTTP needs at least the sandbox {rules.sandbox}", "sandbox")
+    if scope is Scope.SYSTEM and not job.dynamic_user and (job.run_as or "root") not in rules.run_as:
+        raise _forbidden(f"a job made over HTTP may not run as {job.run_as or 'root'}", "run_as")
+    used = [name for name in GUARDED if name in to_plain(job) and name not in rules.allow]
+    if used:
+        raise _forbidden(f"a job made over HTTP may not use {', '.join(used)}", "allow")
+
+
+def _forbidden(text: str, setting: str) -> Forbidden:
+    return Forbidden(text, hint=f"lsh.toml's [api] {setting} says what may be")

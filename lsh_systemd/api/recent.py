@@ -1,0 +1,46 @@
+"""Answers that have just been made, for those who ask the same: ten browsers cost what one does."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_SECONDS = 1.0
+_MOST = 200
+
+
+class _Entry(Generic[T]):
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.until = 0.0
+        self.value: T | None = None
+
+
+class Recent(Generic[T]):
+    """Values for a second, as old as what the agent has collected may be; made by one thread, others wait for it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._entries: dict[Hashable, _Entry[T]] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made of late, or is made now. ``make`` may raise; then nothing is kept."""
+        with self._lock:
+            if len(self._entries) >= _MOST and key not in self._entries:
+                self._entries.clear()
+            entry = self._entries.setdefault(key, _Entry())
+        with entry.lock:
+            if entry.value is None or self._clock() >= entry.until:
+                entry.value = None
+                began = self._clock()
+                value = make()
+                entry.value, entry.until = value, began + _SECONDS
+                return value
+            return entry.value
+
+    def forget(self) -> None:
+        """Something has been changed here: what is asked from now on is looked up. (What is being made goes to those
+        who wait for it already.)"""
+        with self._lock:
+            self._entries.clear()
