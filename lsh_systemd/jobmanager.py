@@ -15,7 +15,7 @@ from lsh_systemd.jobtemplate import Template
 from lsh_systemd.run import Run
 from lsh_systemd.scope import Scope
 from lsh_systemd.status import Status, overview, schedule_text
-from lsh_systemd.text import visible
+from lsh_systemd.text import escape_controls, visible
 
 if TYPE_CHECKING:
     from lsh_systemd.manager import Manager
@@ -61,7 +61,8 @@ class Report:
     def __str__(self) -> str:
         from lsh_systemd.cli.sheet import lines
 
-        return "\n".join(f"{label:>16}  {value}" for label, value in lines(dict(self.figures)))
+        told = (f"{label:>16}  {value}" for label, value in lines(dict(self.figures)))
+        return "\n".join(escape_controls(line, keep="") for line in told)  # what a failed run has said may be in it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,3 +93,42 @@ def test_every_line_as_it_is_written(lsh: Lsh, stack: Stack) -> None:
     assert machine.run("lsh", "daemon", "stop").stderr.startswith("Jobs go on: ")
     machine.run("rm", "-r", "/etc/lsh", "/root/app")
     lsh("secrets", "remove", "lsh-secrets-key")
+
+
+@pytest.mark.parametrize("scope", ["system"], indirect=True)
+def test_every_call_over_http_as_it_is_written(lsh: Lsh) -> None:
+    """But for what a .curlrc adds: the key, and the socket that stands for all hosts. Who has TLS before the API calls
+    it by https, as the documents do."""
+    machine, job = lsh.machine, lsh.add("--stuck-after", "1h", "--", "echo hello")
+    machine.write("/etc/lsh/environment", "CRON_WEBHOOK_SECRET=secret-secret-secret\n")
+    lsh("api", "enable", "--listen", "127.0.0.1:3053")
+    key = lsh("api", "key", "create", "documents", "--role", "admin", "--json").json()["key"]
+    # fail: an answer of 400 or more is an exit status of 22
+    machine.write(
+        "/root/words/.curlrc", f'unix-socket = /run/lsh/api.sock\nheader = "X-API-Key: {key}"\nfail\nsilent\n'
+    )
+    body = json.dumps({"name": "made", "command": "echo made", "schedule": {"cron": "0 2 * * *"}})
+    environ = {"CURL_HOME": "/root/words", "LSH_URL": "http://localhost:3030"}
+    answers = {}
+    for row in table():
+        program, *rest = row.line.split()
+        if row.taken != "api" or program not in ("curl", "GET", "POST"):
+            continue
+        if program == "curl":
+            line = row.line.replace("https://", "http://")
+        else:
+            data = f"--header 'Content-Type: application/json' --data '{body}'" if rest == ["/jobs"] else ""
+            line = f"curl -X {program} {data if program == 'POST' else ''} 'http://localhost{rest[0]}'"
+        line = line.replace(":id", job)
+        if rest == ["/events"]:
+            line = f"timeout 5 {line} --max-time 3 --dump-header -"
+        result = machine.run("sh", "-c", line, env=environ, check=False)
+        assert result.returncode == 0 or rest == ["/events"], result
+        answers[row.line] = result.stdout
+    assert "text/event-stream" in answers["GET /events"]
+    assert json.loads(answers["GET /health"])["status"] == "healthy"
+    assert lsh.json("show", "made")["definition"]["schedule"] == ["0 2 * * *"]
+    assert [run["job"] for run in lsh.ended(job)] == [job] * len(lsh.runs(job))
+    lsh("api", "disable")
+    lsh("agent", "disable")
+    machine.run("rm", "-r", "/etc/lsh", "/root/words")
