@@ -70,6 +70,8 @@ class Change:
 
 def difference(old: Job | None, new: Job | None) -> dict[str, tuple[Any, Any]]:
     """What a change made of a job: option → (old, new); None is a job, or a setting, that is not there."""
+    if old == new:
+        return {}
     before, after = (dict(_options(to_plain(job))) if job else {} for job in (old, new))
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     return {name: (_masked(name, before.get(name)), _masked(name, after.get(name))) for name in changed}

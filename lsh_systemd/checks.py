@@ -35,12 +35,17 @@ def findings(job: Job, scope: Scope) -> list[Finding]:
     return found
 
 
+def is_judged(job: Job, before: Job | None) -> bool:
+    """Whether all that the judgement depends on is as it was."""
+    return before is not None and all(getattr(job, name) == getattr(before, name) for name in _FIELDS)
+
+
 def check(job: Job, scope: Scope, *, before: Job | None = None) -> list[str]:
     """Warnings to show. Raises DangerousCommand unless the job allows that.
 
     Of a job whose command is as it was ``before``, nothing is said: it has been judged.
     """
-    if before is not None and all(getattr(job, name) == getattr(before, name) for name in _FIELDS):
+    if is_judged(job, before):
         return []
     found = findings(job, scope)
     destroys = [each.message for each in found if each.destroys]

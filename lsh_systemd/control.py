@@ -40,11 +40,12 @@ class Control(Runs):
 
     def note(self, verb: str, job: str, changed: audit.Difference, *, before: str | None = None) -> None:
         """Leave in the journal who has done what: see ``audit``. The verbs here do so themselves."""
-        self.journal.tell(
-            audit.fields(
-                self.actor, verb, job, changed, scope=str(self.scope), change_id=secrets.token_hex(16), before=before
-            )
-        )
+        self.journal.tell(self.entry(verb, job, changed, before=before))
+
+    def entry(self, verb: str, job: str, changed: audit.Difference, *, before: str | None = None) -> dict[str, str]:
+        """What ``note`` leaves in the journal."""
+        change_id = secrets.token_hex(16)
+        return audit.fields(self.actor, verb, job, changed, scope=str(self.scope), change_id=change_id, before=before)
 
     def render(self, job: Job, *, once: bool = False) -> dict[str, str]:
         """The unit files that the job would get. Raises BadInput for what systemd or this machine would not take."""
@@ -356,7 +357,7 @@ class Control(Runs):
             yield
         except BaseException:  # Ctrl-C too
             # Each on its own: the step that failed may well be the one that cannot be undone.
-            steps: list[Callable[[], None]] = [
+            steps: list[Callable[[], object]] = [
                 lambda: self._stop(job.activators),
                 *(partial(folder.disable, name) for name in job.activators),
                 lambda: folder.remove(job.unit, job.timer, *unit.other_files(job)),

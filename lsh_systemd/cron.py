@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 
 from lsh_systemd.errors import BadInput
 
@@ -206,6 +207,11 @@ _FIELDS = {
 def parse(expression: str, *, seconds: bool = False, key: str = "") -> Cron:
     """The Cron that this expression means: five fields or a macro; with ``seconds`` also six (seconds last) and
     seven (then the year). ``key``, a job's id, decides what H stands for. Raises CronError."""
+    return _parse(expression, seconds, key if "H" in expression.upper() else "")
+
+
+@lru_cache(maxsize=256)  # of a thousand jobs most have the same few, and each is parsed several times
+def _parse(expression: str, seconds: bool, key: str) -> Cron:
     if stray := re.search(r"[^!-~ \t]", expression):
         raise CronError(
             f"character {stray[0]!r} has no place in a cron expression",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lsh_systemd import alerts, caps, config, connect, daemons, follow, ledger, notify, secrecy, storefile
 from lsh_systemd.alertrule import SLACK_RULE
+from lsh_systemd.batch import unfinished
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.finding import Finding
@@ -55,6 +56,7 @@ class Doctor:
             ("store", self._store),
             ("clock", self._clock),
             ("jobs", self._jobs),
+            ("apply", self._apply),
             ("schedules", self._schedules),
             ("limits", self._limits),
         ]
@@ -345,6 +347,16 @@ class Doctor:
                 message = f"it starts {edge.then} ({edge.kind}), which is not there"
                 fix = f"lshctl --{self.scope} set {found.id} --unset {edge.kind}"
             yield Finding(check=f"job {found.id}", level="warning", message=message, fix=fix)
+
+    def _apply(self) -> Iterator[Finding]:
+        if left := sorted(unfinished(self.scope)):
+            shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+            yield Finding(
+                check="apply",
+                level="error",
+                message=f"a call that changed many jobs at once was cut off, or goes on: {shown} may be half there",
+                fix="repeat it: lshctl apply -f …",
+            )
 
     def _schedules(self) -> Iterator[Finding]:
         due = [each.found.id for each in stale(self.control)]

@@ -118,11 +118,13 @@ def check_removable(jobs: Jobs, going: Sequence[Found]) -> None:
             raise BadInput(f"{other} {how}: {job} stays", hint="remove both, or use --force")
 
 
-def provide(manager: Manager, folder: UnitDir, jobs: Jobs, changed: Iterable[str], *, reload: bool = True) -> None:
-    """Have the drop-ins of those jobs there, or away, as the folder's jobs say now; systemd reads them at once."""
+def provide(manager: Manager, folder: UnitDir, jobs: Jobs, changed: Iterable[str], *, reload: bool = True) -> bool:
+    """Have the drop-ins of those jobs there, or away, as the folder's jobs say now; systemd reads them at once.
+
+    Without ``reload`` that is left to the caller, who is told whether it is due."""
     changed = set(changed)
     if not changed:
-        return
+        return False
     here = [each.job for each in jobs.all() if each.job and each.dir.path == folder.path]
     followed = {other for job in here for other in job.after}
     stale = False
@@ -141,6 +143,7 @@ def provide(manager: Manager, folder: UnitDir, jobs: Jobs, changed: Iterable[str
         stale = stale or manager.is_loaded(service)
     if stale and reload:
         manager.reload()
+    return stale and not reload
 
 
 def begin_anew(scope: Scope, job: Job) -> None:

@@ -2,13 +2,13 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from lsh_systemd import audit, checks, crontab, crontabs
-from lsh_systemd.control import Control
+from lsh_systemd import checks, crontab, crontabs
+from lsh_systemd.batch import Batch, Change
 from lsh_systemd.cronjobs import Account, base_name, free_name, job_from
 from lsh_systemd.crontab import Crontab, Entry, Form
 from lsh_systemd.crontabs import Source
@@ -23,13 +23,15 @@ Action = Literal["add", "unchanged", "differs"]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One line of a crontab and the job it becomes. ``found``: the job of that name that is there."""
+    """One line of a crontab and the job it becomes. ``found``: the job of that name that is there; ``files``: the unit
+    files that it gets."""
 
     source: Source
     entry: Entry
     job: Job
     action: Action
     found: Found | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class Plan:
 class Importer:
     """What `lshctl import crontab` does in one scope."""
 
-    def __init__(self, *, control: Control, account: Callable[[str], Account | None] = crontabs.account) -> None:
+    def __init__(self, *, control: Batch, account: Callable[[str], Account | None] = crontabs.account) -> None:
         self._control, self._account = control, account
         self.scope = control.scope
 
@@ -94,24 +96,26 @@ class Importer:
     def apply(self, plan: Plan, *, take_over: bool) -> list[Path]:
         """Make the jobs of the plan, replace those that differ, comment the lines out where that is asked for; the
         backups of the crontabs. Whatever fails, all is as it was before."""
+        changes = [
+            Change(
+                job=step.job,
+                found=step.found,
+                enabled=step.found is None or step.found.pair.enabled,
+                files=step.files,
+            )
+            for step in (*plan.steps_to("add"), *plan.steps_to("differs"))
+        ]
+        backups: list[Path] = []
         with contextlib.ExitStack() as undo:
-            for step in plan.steps_to("add"):
-                self._control.add(step.job, verb=None)
-                undo.callback(self._take_back, step.job, None)
-            for step in plan.steps_to("differs"):
-                assert step.found
-                before = step.found.valid_job
-                self._control.update(step.found, step.job, verb=None)
-                undo.callback(self._take_back, step.job, before)
-            backups = []
-            for source, text in _taken_over(plan) if take_over else []:
-                backup = crontabs.rewrite(source, text, scope=self.scope)
-                undo.callback(_restore, source, backup)
-                backups.append(backup)
+
+            def take_over_lines() -> None:
+                for source, text in _taken_over(plan) if take_over else []:
+                    backup = crontabs.rewrite(source, text, scope=self.scope)
+                    undo.callback(_restore, source, backup)
+                    backups.append(backup)
+
+            self._control.carry_out(changes, verb="import", finish=take_over_lines)
             undo.pop_all()
-        for step in (*plan.steps_to("add"), *plan.steps_to("differs")):
-            old = step.found.job if step.found else None
-            self._control.note("import", step.job.id, audit.difference(old, step.job))
         return backups
 
     def _draft(self, source: Source, entry: Entry) -> Job:
@@ -164,12 +168,12 @@ class Importer:
     def _new_step(self, source: Source, entry: Entry, job: Job, claimed: set[str], existing: dict[str, Found]) -> Step:
         job = replace(job, name=free_name(job.name, claimed))
         found = existing.get(job.id)
-        self._control.render(job)
+        files = self._control.render(job)
         if found is None:
             self._control.check_new(job, transient=False)
-            return Step(source=source, entry=entry, job=job, action="add")
+            return Step(source=source, entry=entry, job=job, action="add", files=files)
         _ = found.valid_job
-        return Step(source=source, entry=entry, job=job, action="differs", found=found)
+        return Step(source=source, entry=entry, job=job, action="differs", found=found, files=files)
 
     def _check_form(self, source: Source, read: Crontab) -> None:
         words = {entry.command.split()[0] for entry in read.entries}
@@ -178,14 +182,6 @@ class Importer:
                 f"in {source.label}, each command begins with the name of a user: {', '.join(sorted(words))}",
                 hint="--form system reads that as the user column, --form user as the command",
             )
-
-    def _take_back(self, job: Job, before: Job | None) -> None:
-        with contextlib.suppress(LshError):
-            found = self._control.jobs.get(job.id)
-            if before is None:
-                self._control.remove(found, verb=None)
-            else:
-                self._control.update(found, before, force=True, verb=None)
 
 
 def _key(job: Job) -> object:

@@ -44,6 +44,7 @@ _EXCEPTION = re.compile(r"[A-Za-z0-9 *~.:,/-]{1,400}")
 EXCEPTION_HINT = (
     "write days as in OnCalendar=, and perhaps a time: 'Sat,Sun', '*-12-24..31', 'Mon 09:00-17:00'; or a .ics file"
 )
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 CATCH_UP = ("none", "once", "all")
 
 
@@ -130,6 +131,8 @@ class Job:
     # a monitor outside that is told of each run: its URL, perhaps with {secret:NAME}
     ping: str | None = None
     allow_dangerous: bool = False
+    # the project of job files that it comes from: what `apply --prune` goes by
+    applied: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "env", dict(self.env))
@@ -215,6 +218,8 @@ class Job:
         check_line("description", self.description, longest=1000)
         object.__setattr__(self, "description", self.description.strip())  # as systemd would
         check_line("category", self.category, longest=100)
+        if self.applied is not None:
+            check_project(self.applied)
         for tag in self.tags:
             check_line("tag", tag, longest=100)
             if not tag.strip():
@@ -328,6 +333,12 @@ class Job:
             object.__setattr__(self, "working_dir", posixpath.normpath(self.working_dir).replace("//", "/"))
         if self.run_as is not None:
             check_user(self.run_as)
+
+
+def check_project(name: str) -> None:
+    """Raise BadInput for what is no name of a project of job files."""
+    if not _PROJECT.fullmatch(name):
+        raise BadInput(f"{visible(name)} is no project", hint="letters, digits and . _ - are fine, 100 of them")
 
 
 def job_id(name: str) -> str:

@@ -32,18 +32,33 @@ def to_plain(job: Job) -> dict[str, Plain]:
 def from_plain(plain: Mapping[str, Plain]) -> Job:
     """The job that the data describes. Raises BadInput for an unknown field, a wrong type or a wrong value."""
     plain = _with_new_names(plain)
-    known = {each.name for each in fields(Job)}
     for name in plain:
-        if name not in known:
+        if name not in _READERS:
             raise BadInput(
-                f"{visible(str(name))} is not a field of a job", hint="the fields are " + ", ".join(sorted(known))
+                f"{visible(str(name))} is not a field of a job", hint="the fields are " + ", ".join(sorted(_READERS))
             )
     for name in ("name", "command"):
         if name not in plain:
             raise BadInput(f"the job has no {name}")
-    readers = {**_READERS, "every": _period} if plain.get("anchor") else _READERS
+    readers = _readers(plain)
     values = {name: readers[name](name, value) for name, value in plain.items()}
     return Job(**_without_event_macros(values))
+
+
+def _readers(plain: Mapping[str, Plain]) -> "dict[str, Callable[[str, Plain], Any]]":
+    return {**_READERS, "every": _period} if plain.get("anchor") else _READERS
+
+
+def wrong_fields(plain: Mapping[str, Plain]) -> dict[str, BadInput]:
+    """All the fields whose values are of a wrong type or form, each with what ``from_plain`` would say of it."""
+    wrong = {}
+    for name, value in plain.items():
+        try:
+            if name in _READERS:
+                _readers(plain)[name](name, value)
+        except BadInput as error:
+            wrong[name] = error
+    return wrong
 
 
 def _with_new_names(plain: Mapping[str, Plain]) -> Mapping[str, Plain]:
@@ -245,4 +260,9 @@ _READERS: dict[str, Callable[[str, Plain], Any]] = {
     "params": _texts,
     "ping": _text,
     "allow_dangerous": _flag,
+    "applied": _text,
 }
+
+# Field → what it holds: text, texts, command, table, flag, number, numbers, size, span, wall_time or instant.
+# persistent is the older word for catch_up="once".
+FIELDS = {name: reader.__name__.removeprefix("_") for name, reader in _READERS.items()} | {"persistent": "flag"}

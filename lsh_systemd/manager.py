@@ -139,34 +139,88 @@ class Manager:
 
     def get_many(self, wanted: Sequence[tuple[str, str, str]]) -> list[Any]:
         """Properties of many units, as (unit, interface, name), all asked for at once; None where one has gone."""
-        with _answering:
-            return self._get_many(wanted)
-
-    def _get_many(self, wanted: Sequence[tuple[str, str, str]]) -> list[Any]:
         from gi.repository import GLib
 
-        context, values, pending = GLib.MainContext.default(), [None] * len(wanted), 0
+        properties = "org.freedesktop.DBus.Properties"
+        answers = self._call_many(
+            (unit_object(unit), properties, "Get", GLib.Variant("(ss)", (interface, name)))
+            for unit, interface, name in wanted
+        )
+        # An error: the unit has gone since it was listed.
+        return [None if isinstance(answer, GLib.Error) else answer[0] for answer in answers]
+
+    def start_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
+        """Start all these units; the ActiveState of those that have not become active. Raises the first refusal."""
+        return self._order_many("StartUnit", units, {"active", "failed"}, "active", seconds)
+
+    def stop_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
+        """Stop all these units; the ActiveState of those that have not come to an end. Raises the first refusal."""
+        return self._order_many("StopUnit", units, {"inactive", "failed"}, "inactive failed", seconds)
+
+    def _order_many(
+        self, method: str, units: Sequence[str], ends: set[str], good: str, seconds: float
+    ) -> dict[str, str]:
+        from gi.repository import GLib
+
+        left: dict[str, str] = {}
+        for start in range(0, len(units), _IN_FLIGHT):
+            some = units[start : start + _IN_FLIGHT]
+            answers = self._call_many(
+                (MANAGER_PATH, f"{SYSTEMD}.Manager", method, GLib.Variant("(ss)", (unit, "replace"))) for unit in some
+            )
+            for answer in answers:
+                if isinstance(answer, GLib.Error):
+                    raise self._refusal(answer, method)
+            # systemd has a match rule on the bus for each start that is asked for and not done: with 512 of them it
+            # loses its connection (seen on 252).
+            states = self._wait_many(some, ends, seconds)
+            left |= {unit: state for unit, state in states.items() if state not in good.split()}
+        return left
+
+    def _wait_many(self, units: Sequence[str], ends: set[str], seconds: float) -> dict[str, str]:
+        """Wait until the ActiveState of each unit is one of ``ends``, or systemd has nothing more to do with it; the
+        states that they have then."""
+        pause, until, states, waiting = 0.001, time.monotonic() + seconds, dict.fromkeys(units, ""), list(units)
+        while waiting and time.monotonic() < until:
+            queued = self.get_many([(unit, UNIT, "Job") for unit in waiting])  # first: what it led to is read after it
+            told = self.get_many([(unit, UNIT, "ActiveState") for unit in waiting])
+            states |= {unit: str(state or "inactive") for unit, state in zip(waiting, told, strict=True)}
+            waiting = [
+                unit for unit, job in zip(waiting, queued, strict=True) if job and job[0] and states[unit] not in ends
+            ]
+            if waiting:
+                time.sleep(pause)
+                pause = min(pause * 2, 0.1)
+        return states
+
+    def _call_many(self, calls: Iterable[tuple[str, str, str, Any]]) -> list[Any]:
+        """The answers to calls of (object, interface, method, arguments), many of them in flight at a time; the
+        GLib.Error in the place of one that failed."""
+        from gi.repository import GLib
+
+        answers: list[Any] = []
+        context, pending = GLib.MainContext.default(), 0
 
         def answered(connection: Any, result: Any, index: int) -> None:
             nonlocal pending
             pending -= 1
             try:
-                values[index] = connection.call_finish(result).unpack()[0]
-            except GLib.Error:
-                values[index] = None  # the unit has gone since it was listed
+                answers[index] = connection.call_finish(result).unpack()
+            except GLib.Error as error:
+                answers[index] = error
 
-        for index, (unit, interface, name) in enumerate(wanted):
-            arguments = GLib.Variant("(ss)", (interface, name))
-            self._connection.call(
-                SYSTEMD, unit_object(unit), "org.freedesktop.DBus.Properties", "Get", arguments, None, 0,
-                _CALL_TIMEOUT_MS, None, answered, index,
-            )  # fmt: skip
-            pending += 1
-            while pending >= _IN_FLIGHT:
+        with _answering:
+            for index, (path, interface, method, arguments) in enumerate(calls):
+                answers.append(None)
+                self._connection.call(
+                    SYSTEMD, path, interface, method, arguments, None, 0, _CALL_TIMEOUT_MS, None, answered, index
+                )
+                pending += 1
+                while pending >= _IN_FLIGHT:
+                    context.iteration(True)
+            while pending:
                 context.iteration(True)
-        while pending:
-            context.iteration(True)
-        return values
+        return answers
 
     def wait(self, unit: str, states: Iterable[str], *, seconds: float) -> str:
         """Wait until the unit's ActiveState is one of ``states``; return it, or the one it still has at the end."""
@@ -257,22 +311,27 @@ class Manager:
         return self._invoke(MANAGER_PATH, f"{SYSTEMD}.Manager", method, variant, timeout_ms)
 
     def _invoke(self, path: str, interface: str, method: str, arguments: Any, timeout_ms: int) -> Any:
-        from gi.repository import Gio, GLib
+        from gi.repository import GLib
 
         try:
             answer = self._connection.call_sync(SYSTEMD, path, interface, method, arguments, None, 0, timeout_ms, None)
         except GLib.Error as error:
-            name = Gio.dbus_error_get_remote_error(error) or ""
-            kind = _ERRORS.get(name, ManagerError)
-            if kind is ManagerUnavailable:
-                raise self._unavailable(error) from None
-            if kind is AccessDenied:
-                raise AccessDenied(
-                    f"systemd does not allow you to do this ({method})", hint="try sudo, or --user for jobs of your own"
-                ) from None
-            message = error.message.split(": ", 1)[-1]
-            raise kind(f"systemd refused {method}: {message}") from None
+            raise self._refusal(error, method) from None
         return answer.unpack()
+
+    def _refusal(self, error: Any, method: str) -> ManagerError:
+        """What an answer that is an error says."""
+        from gi.repository import Gio
+
+        kind = _ERRORS.get(Gio.dbus_error_get_remote_error(error) or "", ManagerError)
+        if kind is ManagerUnavailable:
+            return self._unavailable(error)
+        if kind is AccessDenied:
+            return AccessDenied(
+                f"systemd does not allow you to do this ({method})", hint="try sudo, or --user for jobs of your own"
+            )
+        message = error.message.split(": ", 1)[-1]
+        return kind(f"systemd refused {method}: {message}")
 
 
 def unit_object(unit: str) -> str:

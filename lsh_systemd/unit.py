@@ -366,6 +366,7 @@ def _templates() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        auto_reload=False,  # a look at the template's file for each use
         autoescape=False,  # unit files are no HTML; every value goes through one of the filters below
     )
     environment.filters.update(

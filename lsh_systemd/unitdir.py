@@ -14,6 +14,8 @@ from lsh_systemd.errors import LshError
 # The largest job has a command of 128 KiB, a few times over.
 _LARGEST_FILE = 4 * 2**20
 _WANTS = "timers.target.wants"
+# From here on one sync of all file systems is cheaper than one of each file.
+_MANY_FILES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +85,13 @@ class UnitDir:
     def write(self, files: Mapping[str, str]) -> None:
         """Put all files in place, each whole or not at all; where a later one fails, the earlier ones stay."""
         staged: list[tuple[Path, Path]] = []
+        many = len(files) > _MANY_FILES
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
-                staged.append((self._stage(name, text), self.path / name))
+                staged.append((self._stage(name, text, sync=not many), self.path / name))
+            if many:
+                os.sync()
             for temporary, final in staged:
                 temporary.replace(final)
             self._show_change()
@@ -106,6 +111,27 @@ class UnitDir:
             return  # the folder itself is not there
         except OSError as error:
             raise _refused("remove files from", self.path, error) from None
+
+    def sweep(self, prefix: str) -> None:
+        """Take away what writers of units that begin so have left here when they were killed."""
+        with contextlib.suppress(OSError):
+            for path in self.path.glob(f".{prefix}*"):
+                path.unlink(missing_ok=True)
+
+    def set_enabled(self, units: Mapping[str, bool]) -> None:
+        """Have each unit started at boot, or not; the folders are synced once."""
+        touched = set()
+        try:
+            for unit, wanted in units.items():
+                link = self.path / _wants(unit) / unit
+                if wanted != link.is_symlink():
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(f"../{unit}") if wanted else link.unlink()
+                    touched.add(link.parent)
+            for folder in touched:
+                _sync(folder)
+        except OSError as error:
+            raise _refused("write", self.path, error) from None
 
     def enable(self, unit: str) -> None:
         """Have the timer (or path, or socket) started at boot, as EnableUnitFiles does.
@@ -154,8 +180,8 @@ class UnitDir:
         except OSError as error:
             raise _refused("read", self.path / name, error) from None
 
-    def _stage(self, name: str, text: str) -> Path:
-        """A finished, synced copy beside the place where the file will be."""
+    def _stage(self, name: str, text: str, *, sync: bool) -> Path:
+        """A finished copy beside the place where the file will be."""
         import tempfile  # only those who write pay for it
 
         descriptor, path = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=self.path)
@@ -164,7 +190,8 @@ class UnitDir:
                 file.write(text.encode("utf-8", "surrogateescape"))
                 file.flush()
                 os.fchmod(descriptor, 0o644)
-                os.fsync(descriptor)
+                if sync:
+                    os.fsync(descriptor)
         except BaseException:
             Path(path).unlink(missing_ok=True)
             raise

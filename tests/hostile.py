@@ -1,5 +1,6 @@
 """Jobs as an enemy, or an unlucky user, would ask for them: plain data, of which only some is a valid job."""
 
+import re
 from typing import Any
 
 from hypothesis import strategies as st
@@ -49,9 +50,15 @@ def _sensible(plain: dict[str, Any]) -> dict[str, Any]:
     if not plain.get("retries"):
         plain.pop("retry_on", None)
         plain.pop("no_retry_exit", None)
+    if plain.get("from_fleet"):
+        for name in ("retries", "retry_on", "no_retry_exit"):
+            plain.pop(name, None)
+    else:
+        plain.pop("params", None)
     return plain
 
 
+_params = printable.map(lambda text: f"P={re.escape(text)}")
 _retry_on = st.sampled_from(["timeout", "signal:9", "exit-code"])
 _overlaps = st.sampled_from(["queue", "skip", "parallel", "replace"])
 _exceptions = st.sampled_from(["Mon", "09:00-17:00"])
@@ -115,5 +122,8 @@ plain_jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "when_socket": st.lists(st.sampled_from(["8080", "[::1]:1", "@x", "/run/x", "/run/%t x"]), max_size=2),
         "on_success": hooks,
         "on_failure": hooks,
+        "from_fleet": st.booleans(),
+        "params": st.lists(st.one_of(_params, _params, _params, _params, words), max_size=1),
+        "applied": st.sampled_from(["web", "a.b-C_9"]),
     },
 ).map(_sensible)

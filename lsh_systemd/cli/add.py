@@ -7,18 +7,31 @@ import click
 
 from lsh_systemd.cli.checking import checked
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, warn_of_limits, with_app
-from lsh_systemd.cli.option_table import GroupedCommand, job_options
+from lsh_systemd.cli.option_table import Grouped, GroupedCommand, job_options
 from lsh_systemd.cli.options import command_from, plain_from
 from lsh_systemd.cli.table import local_time, relative
+from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import from_plain
-from lsh_systemd.text import escape_controls
+from lsh_systemd.text import escape_controls, visible
 
 
 @click.command("add", cls=GroupedCommand)
-@click.argument("name")
-@click.argument("command", nargs=-1, required=True)
+@click.argument("name", required=False)
+@click.argument("command", nargs=-1)
 @job_options
+@click.option(
+    "--template", cls=Grouped, group="Template", metavar="ID", help="Begin with a template of `lshctl templates list`."
+)
+@click.option(
+    "--set",
+    "values",
+    cls=Grouped,
+    group="Template",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A value that the template asks for; may be repeated.",
+)
 @click.option("--transient", is_flag=True, help="Until the next reboot only.")
 @click.option("--disabled", is_flag=True, help="Make the job, but let its schedule rest.")
 @dry_run_option
@@ -26,8 +39,10 @@ from lsh_systemd.text import escape_controls
 @with_app
 def add_command(
     app: App,
-    name: str,
+    name: str | None,
     command: tuple[str, ...],
+    template: str | None,
+    values: tuple[str, ...],
     transient: bool,
     disabled: bool,
     dry_run: bool,
@@ -36,15 +51,27 @@ def add_command(
 ) -> None:
     """Add a job.
 
-    COMMAND is a line for /bin/sh, best in single quotes; several words are quoted for the shell.
+    COMMAND is a line for /bin/sh, best in single quotes; several words are quoted for the shell. A template gives name,
+    command and schedule; what is said here wins over it.
 
     \b
     lshctl add "Daily Backup" --schedule "0 2 * * *" -- 'tar -czf /backups/$(date +%F).tar.gz /data'
     lshctl add heartbeat --every 5m -- curl -fsS https://example.org/ping
+    lshctl add --template database-backup --set db=prod --dry-run
     """
-    no_shell = bool(options["no_shell"])
-    job = from_plain({"name": name, "command": command_from(command, no_shell=no_shell), **plain_from(options)})
-    job = checked(job, app.scope)
+    plain = plain_from(options)
+    if name is not None:
+        plain["name"] = name
+    if command:
+        plain["command"] = command_from(command, no_shell=bool(options["no_shell"]))
+    if template is not None:
+        plain, enabled = _from_template(app, template, values, plain)
+        disabled = disabled or not enabled
+    elif values:
+        raise BadInput("--set goes with --template", hint="lshctl templates list")
+    elif "command" not in plain:
+        raise BadInput("missing argument 'COMMAND...'", hint='lshctl add NAME --schedule "0 2 * * *" -- COMMAND')
+    job = checked(from_plain(plain), app.scope)
     if dry_run:
         app.control.check_new(job, transient=transient)
         print_files(app, app.control.render(job), transient=transient)
@@ -61,6 +88,25 @@ def add_command(
     if transient:
         click.echo("It is transient: the next reboot ends it.")
     say_next(job, next_usec, disabled=disabled)
+
+
+def _from_template(
+    app: App, template_id: str, values: tuple[str, ...], own: dict[str, Any]
+) -> tuple[dict[str, Any], bool]:
+    """The fields of the job that the template gives, and whether its schedule counts."""
+    from lsh_systemd import jobfields, specfiles
+
+    given: dict[str, Any] = {}
+    for text in values:
+        name, mark, value = text.partition("=")
+        if not mark:
+            raise BadInput(f"{visible(text)} is not of the form NAME=VALUE", hint="--set NAME=VALUE")
+        given[name] = (
+            [*given[name], value]
+            if isinstance(given.get(name), list)
+            else ([given[name], value] if name in given else value)
+        )
+    return jobfields.instantiate(specfiles.template(app.scope, template_id), given, own=own)
 
 
 def say_next(job: Job, next_usec: int | None, *, disabled: bool) -> None:

@@ -17,6 +17,7 @@ from lsh_systemd.text import escape_controls, escape_in_json
 
 if TYPE_CHECKING:
     from lsh_systemd.audit import Actor
+    from lsh_systemd.batch import Batch
     from lsh_systemd.control import Control
     from lsh_systemd.job import Job
     from lsh_systemd.jobs import Jobs
@@ -50,6 +51,14 @@ class App:
         from lsh_systemd.journal import Journal
 
         return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=self.actor)
+
+    @cached_property
+    def batch(self) -> "Batch":
+        """Control, for many jobs at a time."""
+        from lsh_systemd.batch import Batch
+        from lsh_systemd.journal import Journal
+
+        return Batch(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=self.actor)
 
     @cached_property
     def actor(self) -> "Actor":
@@ -137,6 +146,11 @@ def fail(error: LshError) -> None:
     click.echo(f"{click.style('lshctl:', fg='red')} {escape_controls(error.message, keep='')}", err=True)
     if error.hint:
         click.echo(f"  {escape_controls(error.hint, keep='')}", err=True)
+
+
+def say(kind: str, message: str, colour: str) -> None:
+    """A line of its own on standard error: what was left out, what is to be noted."""
+    click.echo(click.style(f"{kind}: ", fg=colour) + escape_controls(message, keep=""), err=True)
 
 
 def warn_of_limits(app: App, job: "Job") -> None:

@@ -1,4 +1,4 @@
-"""lshctl import crontab, and lshctl export."""
+"""lshctl import crontab."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, say
 from lsh_systemd.cli.table import print_table
 from lsh_systemd.errors import BadInput
 from lsh_systemd.scope import Scope
-from lsh_systemd.text import escape_controls
 
 if TYPE_CHECKING:
     from lsh_systemd.crontabs import Source
@@ -75,7 +74,7 @@ def crontab_command(
     if take_over:
         for source in sources:
             crontabs.check_rewritable(source)
-    importer = Importer(control=app.control)
+    importer = Importer(control=app.batch)
     plan = importer.plan(sources, check_form=form is None and file is not None)
     try:
         _check(plan, replace=replace, skip_bad=skip_bad)
@@ -164,17 +163,13 @@ def _show(
     elif not plan.refused:
         click.echo("There is no job to import.")
     for remark in plan.refused:
-        _say("Not taken", f"{remark}: {remark.text.strip()}", "red")
+        say("Not taken", f"{remark}: {remark.text.strip()}", "red")
     for note in [*plan.notes, *skipped]:
-        _say("Note", str(note), "yellow")
+        say("Note", str(note), "yellow")
     for path in backups or []:
         click.echo(f"Backup: {path}")
     if applied and not take_over and plan.steps and any(source.is_live for source in sources):
-        _say("Note", "cron still runs these lines, too: --take-over comments them out", "yellow")
-
-
-def _say(kind: str, message: str, colour: str) -> None:
-    click.echo(click.style(f"{kind}: ", fg=colour) + escape_controls(message, keep=""), err=True)
+        say("Note", "cron still runs these lines, too: --take-over comments them out", "yellow")
 
 
 def _row(step: "Step", words: dict[str, str]) -> tuple[str, ...]:
@@ -192,38 +187,3 @@ def _step_json(step: "Step", words: dict[str, str]) -> dict[str, Any]:
 def _remark_json(remark: "Remark") -> dict[str, Any]:
     place = {"source": remark.source, "line": remark.line}
     return {**place, "message": remark.message, "hint": remark.hint, "text": remark.text}
-
-
-@click.command("export")
-@click.argument("names", metavar="[JOB...]", nargs=-1)
-@click.option("--format", "target", type=click.Choice(["crontab"]), default="crontab", help="What to write.")
-@click.option(
-    "--form",
-    type=click.Choice(["user", "system"]),
-    help="system: with a user column, as /etc/cron.d (the default for jobs of the machine).",
-)
-@with_app
-def export_command(app: App, names: tuple[str, ...], target: str, form: str | None) -> None:
-    """Write jobs in another form.
-
-    Standard error says, a line each, which jobs a crontab cannot hold, and what of the others is lost there.
-
-    \b
-    lshctl export --format crontab daily-backup
-    """
-    from lsh_systemd import cronjobs, crontabs
-    from lsh_systemd.crontab import Form
-
-    founds = list(map(app.jobs.get, names)) if names else app.jobs.all()
-    readable = [(found.job, found.pair.enabled or not found.job.has_timer) for found in founds if found.job]
-    kind = Form(form) if form else Form.SYSTEM if app.scope is Scope.SYSTEM else Form.USER
-    owner = "root" if app.scope is Scope.SYSTEM else crontabs.caller()
-    exported = cronjobs.export(readable, form=kind, scope=app.scope, owner=owner, account=crontabs.account)
-    click.echo(exported.text, nl=False)
-    for found in founds:
-        if found.job is None:
-            _say("Left out", f"{found.id}: {found.problem}", "red")
-    for name, reason in exported.left_out:
-        _say("Left out", f"{name}: {reason}", "red")
-    for name, what in exported.lost:
-        _say("Note", f"{name}: {what}", "yellow")

@@ -143,6 +143,15 @@ _OPTIONS = [
 ]  # fmt: skip
 
 
+def descriptions() -> dict[str, str]:
+    """Field of a job → what --help says of its option."""
+    return {
+        next((name for name in names if not name.startswith("-")), names[0].partition("/")[0][2:].replace("-", "_")):
+            attributes["help"]
+        for _, names, attributes in _OPTIONS
+    }  # fmt: skip
+
+
 def job_options(function: F) -> F:
     """All options that describe a job."""
     return _with_options(function, ("When", "What", "Where", *_POLICY))

@@ -3,6 +3,7 @@
 LSH_BENCH_JOBS (5000) says how many jobs make a machine full.
 """
 
+import json
 import os
 import statistics
 import time
@@ -92,3 +93,44 @@ def test_a_run_beside_a_bare_one(full: Machine) -> None:
     print(f"\nsystemd {full.systemd_version}, medians of {ROUNDS}")
     print(f"  a recorded run / a bare one, elapsed        {recorded / bare:6.2f}")
     print(f"  CPU of a run's units                        {recorded_cpu:6.2f} ms / {bare_cpu:.2f} ms")
+
+
+FLOOR = """
+import json, sys, time
+from gi.repository import Gio, GLib
+
+def call(method, signature, *arguments):
+    name, path = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
+    bus.call_sync(name, path, f"{name}.Manager", method, GLib.Variant(signature, arguments), None, 0, 300000, None)
+
+bus, units = Gio.bus_get_sync(Gio.BusType.SYSTEM), json.load(open(sys.argv[1]))
+began = time.monotonic()
+for name, text in units.items():
+    with open(f"/etc/systemd/system/{name}", "w") as file:
+        file.write(text)
+timers = [name for name in units if name.endswith(".timer")]
+call("EnableUnitFiles", "(asbb)", timers, False, False)
+for name in timers:
+    call("StartUnit", "(ss)", name, "replace")
+print(time.monotonic() - began)
+"""
+
+
+def test_apply(full: Machine) -> None:
+    """A thousand jobs at once, beside writing the same files and starting the timers one by one; and applying again."""
+    jobs = {f"bench {number}": {"command": "true", "schedule": f"{number % 60} 3 * * *"} for number in range(1000)}
+    full.write("/tmp/jobs.json", json.dumps({"jobs": jobs}))
+    units = {}
+    for name, plain in jobs.items():
+        job = from_plain({"name": f"floor {name}", **plain})
+        units |= unit.render(job, scope=Scope.SYSTEM, recorder="/bin/true", now=datetime.now(UTC), local_zone="UTC")
+    full.write("/tmp/floor.json", json.dumps(units))
+    floor = float(full.run("python3", "-c", FLOOR, "/tmp/floor.json", timeout=300).stdout)
+    took = []
+    for _ in range(2):
+        began = time.perf_counter()
+        full.run("lshctl", "apply", "-f", "/tmp/jobs.json", timeout=300)
+        took.append(time.perf_counter() - began)
+    print(f"\nsystemd {full.systemd_version}, apply of 1000 jobs")
+    print(f"  apply / write, enable and start each         {took[0] / floor:6.2f}   ({took[0]:.2f} s / {floor:.2f} s)")
+    print(f"  apply again / apply                          {took[1] / took[0]:6.2f}   ({took[1]:.2f} s)")

@@ -29,7 +29,8 @@ SUITES = {name: ALL_SUITES[name] for name in (os.environ.get("LSH_SUITES") or "b
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd polkitd passwd "
     "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils curl "
-    "openssh-client openssh-server"
+    "openssh-client openssh-server "
+    "borgbackup logrotate restic rsync"  # what templates call
 ).split()
 FROM_DEBIAN = {"pydbus", "systemd-python"}  # among PACKAGES already; pip would have to build them
 
@@ -41,7 +42,7 @@ PYCACHE_INSIDE = "/opt/lsh/pycache"
 
 # Nothing of these is under test; they start at odd moments, fail in a container, or would take this host's port 22.
 MASKED = (
-    "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer systemd-pstore.service "
+    "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer logrotate.timer systemd-pstore.service "
     "console-getty.service getty@.service dev-hugepages.mount sys-fs-fuse-connections.mount "
     "ssh.service ssh.socket sshd-unix-local.socket sshd-vsock.socket"
 ).split()

@@ -1,15 +1,29 @@
 """What the command line promises without a systemd: help, imports, wrong words."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from lsh_systemd import cli
 
-HEAVY = ("jinja2", "croniter", "fastapi", "supabase", "pydbus", "gi", "cryptography", "apprise", "sqlite3", "tomli_w")
+HEAVY = (
+    "jinja2",
+    "croniter",
+    "fastapi",
+    "supabase",
+    "pydbus",
+    "gi",
+    "cryptography",
+    "apprise",
+    "sqlite3",
+    "tomli_w",
+    "yaml",
+)
 
 
 def imported_by(*arguments: str) -> set[str]:
@@ -79,3 +93,46 @@ def test_wrong_words_get_one_clear_error_and_status_2(arguments: list[str], expe
     assert result.exit_code == 2, result.output
     assert expected in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without jobs and templates."""
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    return tmp_path
+
+
+def test_what_is_wrong_with_job_files_is_told_without_a_systemd(home: Path) -> None:
+    file = home / "jobs.toml"
+    file.write_text('[jobs.a]\ncommand = "x"\n[jobs.b]\nschedule = "* * *"\ncommand = "x\x1b"\n[jobs.c]\n')
+    result = CliRunner().invoke(cli.main, ["--user", "diff", "-f", str(file)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"{file}:5:13: no TOML: ")
+    file.write_text('[jobs.a]\ncommand = "x"\n[jobs.b]\nschedule = "* * *"\ncommand = "x"\n[jobs.c]\n')
+    result = CliRunner().invoke(cli.main, ["--user", "apply", "-f", str(file), "--json"])
+    assert result.exit_code == 2
+    told = json.loads(result.stdout)
+    assert (told["applied"], told["jobs"]) == (False, [])
+    assert [(each["line"], each["column"]) for each in told["refused"]] == [(4, 1), (6, 1)]
+    assert result.stderr.splitlines()[-1] == "lshctl: 2 errors in job files; nothing was changed"
+
+
+def test_templates_are_listed_shown_and_added(home: Path) -> None:
+    run = CliRunner().invoke
+    told = json.loads(run(cli.main, ["--user", "templates", "list", "--json"]).stdout)
+    assert {"database-backup", "log-cleanup", "disk-monitor", "data-sync"} <= {each["id"] for each in told}
+    shown = run(cli.main, ["--user", "templates", "show", "postgres-backup"]).stdout
+    assert "Needs: pg_dump, find" in shown and "(required)" in shown
+    (home / "own.yaml").write_text("templates: {own: {parameters: {n: {type: integer}}, job: {command: 'x {{ n }}'}}}")
+    assert run(cli.main, ["--user", "templates", "add", str(home / "own.yaml")]).stdout.endswith("own.yaml: own\n")
+    assert "own" in run(cli.main, ["--user", "templates", "list"]).stdout
+    for words, said in [
+        (["add", "--template", "own"], "needs n"),
+        (["add", "--template", "own", "--set", "n=x"], "whole number"),
+        (["add", "--template", "onw", "--set", "n=1"], "did you mean own?"),
+        (["add", "x", "--set", "n=1", "--", "y"], "--set goes with --template"),
+        (["export", "--format", "kubernetes"], "--image"),
+    ]:
+        result = run(cli.main, ["--user", *words])
+        assert result.exit_code == 2 and said in result.stderr, result.stderr

@@ -18,14 +18,15 @@ MAX_LINES = 400
 FLOORS = {
     0: "__init__ errors",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
-    "drawing envtext failure finding fold gap hints hooks insights instants job jobfile loglines mirrored plots "
-    "queueing retry rollup rows run said sandbox schedule scope sharing shellwords span spec stats surprises text "
-    "timetable unit writers zones",
+    "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields "
+    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored playbook plots queueing retry "
+    "rollup rows run said sandbox schedule scope sharing shellwords span spec stats surprises text timetable unit "
+    "writers zones",
     2: "alertfile analyze caps config crontabs figures heldruns host ics journal manager notify probe queue remote "
-    "sayings schema scripts seal shellcheck ssh stamps store storefile teamfiles unitdir vault",
-    3: "alerts backups catchup checks claims collector connect control crowd daemons delivery digest dispatch doctor "
-    "elapses explaining fleet fleetqueue follow held importer jobs ledger limits missed once outbox refresh "
-    "report retention runs secrecy standing status stuck sync teamsecrets trust unsent",
+    "sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault",
+    3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
+    "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits missed once "
+    "outbox refresh report retention runs secrecy standing status stuck sync teamsecrets trust unsent",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
@@ -43,6 +44,7 @@ DOORS = {
     "httpx": "remote",
     "cryptography": "seal",
     "apprise": "notify",
+    "yaml": "located jobexport",
     "fastapi": "api",
     "starlette": "api",
     "uvicorn": "api",

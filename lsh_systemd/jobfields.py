@@ -1,0 +1,115 @@
+"""The fields of a job from several hands: defaults, a template, its own. Filled in, and laid over each other. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lsh_systemd.errors import BadInput
+from lsh_systemd.filling import Look, Value, fill, fill_command, fill_whole, fill_words
+from lsh_systemd.job import DEFAULT_SHELL
+from lsh_systemd.jobtemplate import Template
+from lsh_systemd.located import Place
+
+# Field → its value, and where that stands.
+Fields = dict[str, tuple[Any, Place]]
+
+_KINDS = ("schedule", "calendar", "every", "at", "on_boot")
+# Fields that only a schedule by the calendar can have.
+_BY_CALENDAR = frozenset(("schedule", "calendar", "at", "anchor"))
+_OF_CALENDAR = frozenset(
+    "timezone catch_up catch_up_spread persistent not_before not_after except_calendar once_in_fleet".split()
+)
+# Field → the one without which it means nothing.
+_BELONGS = {"fleet_unreachable": "once_in_fleet", "params": "from_fleet"}
+_CATCH_UP = frozenset(("catch_up", "persistent"))
+_COMMANDS = ("command", "condition", "on_success", "on_failure")
+
+
+def shell_of(*hands: Mapping[str, Any]) -> Any:
+    """The shell that will read the command, where the first of the hands wins that says something of it."""
+    said = next((fields["shell"] for fields in hands if "shell" in fields), None)
+    return DEFAULT_SHELL if said is None else said
+
+
+def instantiate(
+    template: Template, given: Mapping[str, Any], *, own: Mapping[str, Any], shell: Any = None
+) -> tuple[dict[str, Any], bool]:
+    """The fields of the job that a template gives, over them those that are the caller's own, and whether its schedule
+    counts. ``shell``: the one that will read the command, where others than these two have a say. Raises BadInput."""
+    values = template.values(given)
+    shell = shell_of(own, template.job) if shell is None else shell
+    look = _finder(values)
+    fields = {name: fill_field(name, value, look, shell=shell) for name, value in template.job.items()}
+    fields.setdefault("name", template.id)
+    enabled = fields.pop("enabled", True) is not False
+    return _over(fields, own), enabled
+
+
+def _finder(values: Mapping[str, Value]) -> Look:
+    def look(name: str) -> Value:
+        if name not in values:
+            raise BadInput(f"the template has no parameter {name}", hint="a mistake in the template itself")
+        return values[name]
+
+    return look
+
+
+def fill_field(name: str, value: Any, look: Look, *, shell: Any) -> Any:
+    """A field's value with the values of ``{{ names }}`` in it: in commands as words of the shell that reads them; of
+    the job's own command, that is ``shell``."""
+    if name not in _COMMANDS:
+        return fill_plain(value, look)
+    shell = str(shell) if name == "command" else DEFAULT_SHELL
+    if isinstance(value, str):
+        return fill_command(value, look, shell=shell)
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        return value
+    return fill_words(value, look) if name == "command" else [fill_command(each, look) for each in value]
+
+
+def fill_plain(value: Any, look: Look) -> Any:
+    """Data with the values of ``{{ names }}`` in all its texts."""
+    if isinstance(value, str):
+        return fill_whole(value, look)
+    if isinstance(value, list):
+        items: list[Any] = []
+        for each in value:
+            filled = fill_plain(each, look)
+            items += filled if isinstance(each, str) and isinstance(filled, list) else [filled]
+        return items
+    if isinstance(value, dict):
+        return {fill(key, look): fill_plain(each, look) for key, each in value.items()}
+    return value
+
+
+def fitting(defaults: Fields, over: Fields) -> Fields:
+    """Those of the defaults that a job with these fields can have: a time zone is for schedules that have one."""
+    both = merged(defaults, over)
+    given = {name for name in (*_KINDS, "anchor") if name in both and both[name][0] not in (None, False)}
+    drop = set() if given & _BY_CALENDAR else {*_OF_CALENDAR}
+    drop |= set() if given else {"jitter"}
+    drop |= set() if "schedule" in given else {"seconds"}
+    kept = {name: each for name, each in defaults.items() if name not in drop}
+    both = merged(kept, over)
+    return {
+        name: each
+        for name, each in kept.items()
+        if name not in _BELONGS or both.get(_BELONGS[name], (False,))[0] not in (None, False)
+    }
+
+
+def merged(under: Fields, over: Fields) -> Fields:
+    """The fields of a job over its defaults: of kinds of schedule, and of words for catching up, one counts, and
+    variables are added."""
+    for alike in (_KINDS, _CATCH_UP):
+        if any(name in over for name in alike):
+            under = {name: each for name, each in under.items() if name not in alike}
+    merged = under | over
+    if "env" in under and "env" in over and isinstance(under["env"][0], dict) and isinstance(over["env"][0], dict):
+        merged["env"] = ({**under["env"][0], **over["env"][0]}, over["env"][1])
+    return merged
+
+
+def _over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    nowhere = Place(file="")
+    pairs = [{name: (value, nowhere) for name, value in fields.items()} for fields in (under, over)]
+    return {name: value for name, (value, _) in merged(*pairs).items() if value is not None}

@@ -1,0 +1,183 @@
+"""Job files and templates on disk: found, read, and followed to what they include."""
+
+import difflib
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lsh_systemd import jobtemplate
+from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.jobspec import Source
+from lsh_systemd.jobtemplate import Template
+from lsh_systemd.located import ENDINGS, Located, Misplaced, Place, Remark, read
+from lsh_systemd.scope import Scope, config_dir
+from lsh_systemd.text import visible
+
+_LARGEST = 16 * 2**20
+_SHIPPED = Path(__file__).parent / "job_templates"
+
+
+class Reader:
+    """Reads files once each; what is wrong with them gathers in ``refused``."""
+
+    def __init__(self) -> None:
+        self.refused: list[Remark] = []
+        self._read: dict[Path, Source] = {}
+
+    def sources(self, names: Iterable[str]) -> list[Source]:
+        """The files of these names; of a folder, those in it that are job files; "-" is standard input (YAML)."""
+        sources = []
+        for name in names:
+            if name == "-":
+                text = sys.stdin.buffer.read(_LARGEST + 1)
+                sources += [each for each in [self._source(text, Path("standard input"), [])] if each]
+                continue
+            for path in _files(Path(name)):
+                sources += [each for each in [self._file(path, [])] if each]
+        return sources
+
+    def _file(self, path: Path, asking: list[Path], *, asked: Place | None = None) -> Source | None:
+        real = path.resolve()
+        if real in asking:
+            self._refuse(asked or Place(file=str(path)), f"{path} includes itself")
+            return None
+        if real not in self._read:
+            try:
+                with path.open("rb") as file:
+                    data = file.read(_LARGEST + 1)
+            except OSError as error:
+                self._refuse(asked or Place(file=str(path)), f"cannot read {path}: {error.strerror or error}")
+                return None
+            source = self._source(data, path, [*asking, real])
+            if source is None:
+                return None
+            self._read[real] = source
+        return self._read[real]
+
+    def _source(self, data: bytes, path: Path, asking: list[Path]) -> Source | None:
+        try:
+            located = _located(data, path)
+        except Misplaced as error:
+            self.refused.append(error.remark)
+            return None
+        includes = located.data.get("include") if isinstance(located.data, dict) else None
+        names = [includes] if isinstance(includes, str) else includes or []
+        if not isinstance(names, list) or not all(isinstance(each, str) and each for each in names):
+            self._refuse(located.place("include"), "include must be a file, or a list of files")
+            names = []
+        found: list[Source] = []
+        for index, name in enumerate(names):
+            place = located.place("include", index)
+            paths = [path.parent / name]
+            if _has_wildcard(name):
+                folder, pattern = paths[0].parent, paths[0].name
+                if _has_wildcard(str(folder)) or not folder.is_dir():
+                    self._refuse(place, f"{folder} is no folder", hint="wildcards may stand in a file's name")
+                paths = sorted(each for each in folder.glob(pattern) if each.suffix in ENDINGS)
+            found += filter(None, (self._file(each, asking, asked=place) for each in paths))
+        return Source(located=located, includes=tuple(found))
+
+    def _refuse(self, place: Place, message: str, *, hint: str | None = None) -> None:
+        self.refused.append(Remark(place=place, message=message, hint=hint))
+
+
+def templates(scope: Scope) -> dict[str, Template]:
+    """All templates by their ids: those that lshctl brings, the machine's (/etc/lsh/templates.d), one's own. The later
+    of one id wins. Raises BadInput for a file that is none."""
+    folders = [_SHIPPED, config_dir(Scope.SYSTEM) / "templates.d"]
+    folders += [config_dir(Scope.USER) / "templates.d"] if scope is Scope.USER else []
+    found: dict[str, Template] = {}
+    for folder in folders:
+        for path in _in_folder(folder):
+            found |= {each.id: each for each in _templates_of(path, shipped=folder is _SHIPPED)}
+    return found
+
+
+def template(scope: Scope, template_id: str) -> Template:
+    """The template of that id. Raises BadInput, naming the nearest one."""
+    found = templates(scope)
+    if template_id not in found:
+        near = difflib.get_close_matches(template_id, found, n=1)
+        hint = f"did you mean {near[0]}?" if near else "lshctl templates list"
+        raise BadInput(f"there is no template {visible(template_id)}", hint=hint)
+    return found[template_id]
+
+
+def install(scope: Scope, path: Path, *, replace: bool) -> tuple[Path, list[str]]:
+    """Put a file of templates where they are found from now on; its place there, and their ids. Raises BadInput for a
+    file that is none, or that is there already."""
+    if path.suffix not in ENDINGS:
+        raise BadInput(f"{visible(str(path))} is no file of templates", hint=f"its name ends in {', '.join(ENDINGS)}")
+    found = [each.id for each in _templates_of(path, shipped=False)]
+    target = config_dir(scope) / "templates.d" / path.name
+    if target.exists() and not replace:
+        raise BadInput(f"{target} is there already", hint="--replace replaces it")
+    try:
+        text = path.read_bytes()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=target.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(descriptor, 0o644)
+            os.fsync(descriptor)
+        Path(temporary).replace(target)
+    except OSError as error:
+        raise LshError(f"cannot write {target}: {error.strerror}", hint="try sudo, or --user") from None
+    return target, found
+
+
+def _templates_of(path: Path, *, shipped: bool) -> Iterator[Template]:
+    try:
+        located = _located(path.read_bytes(), path)
+    except OSError as error:
+        raise LshError(f"cannot read {path}: {error.strerror}") from None
+    data = located.data if isinstance(located.data, dict) else {}
+    if data.keys() != {"templates"} or not isinstance(data["templates"], dict):
+        raise Misplaced(
+            located.place(), "a file of templates is a table with templates in it", hint="templates: {ID: …}"
+        )
+    for name, plain in data["templates"].items():
+        try:
+            yield jobtemplate.from_plain(str(name), plain, source="" if shipped else str(path))
+        except BadInput as error:
+            raise Misplaced(located.place("templates", name), error.message, hint=error.hint) from None
+
+
+def _located(data: bytes, path: Path) -> Located:
+    name = str(path)
+    if len(data) > _LARGEST:
+        raise Misplaced(Place(file=name), "it is larger than 16 MiB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Misplaced(Place(file=name, line=line), "it is not valid UTF-8") from None
+    return read(text, file=name)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        if path.suffix not in ENDINGS and path.exists() and path.is_file():
+            raise BadInput(f"{visible(str(path))} is no job file", hint=f"its name ends in {', '.join(ENDINGS)}")
+        return [path]
+    found = _in_folder(path)
+    if not found:
+        raise BadInput(f"there is no job file in {visible(str(path))}", hint=f"their names end in {', '.join(ENDINGS)}")
+    return found
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise LshError(f"cannot read {folder}: {error.strerror}") from None
+    return [path for path in paths if path.suffix in ENDINGS and not path.name.startswith(".") and path.is_file()]
+
+
+def _has_wildcard(name: str) -> bool:
+    return any(character in name for character in "*?[")

@@ -1,0 +1,125 @@
+"""Templates: those that lshctl brings give valid jobs, and no value gives more than a value."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsh_systemd import danger, specfiles
+from lsh_systemd.errors import BadInput
+from lsh_systemd.job import Job
+from lsh_systemd.jobfields import instantiate
+from lsh_systemd.jobfile import from_plain
+from lsh_systemd.jobtemplate import Parameter, Template
+from lsh_systemd.scope import Scope
+
+SHIPPED = {each.id: each for each in specfiles.templates(Scope.SYSTEM).values() if not each.source}
+SAMPLES: dict[str, Any] = {
+    "path": "/srv/a b",
+    "integer": 7,
+    "boolean": True,
+    "size": "1G",
+    "span": "5m",
+    "cron": "@daily",
+}
+
+# As the first document that lsh-systemd replaces has them, word for word.
+SEED = [
+    ("database-backup", "0 2 * * *", "backup",
+     "pg_dump -h localhost -U postgres mydb > /backups/mydb_$(date +%Y%m%d).sql"),
+    ("log-cleanup", "0 3 * * 0", "maintenance", 'find /var/log -name "*.log" -mtime +30 -delete'),
+    ("disk-monitor", "*/15 * * * *", "monitoring",
+     "df -h | awk '$5 > 80 {print $0}' | mail -s \"Disk Space Alert\" admin@example.com"),
+    ("data-sync", "0 1 * * *", "data-processing", "rsync -av /data/ user@remote:/backup/data/"),
+]  # fmt: skip
+
+
+def made(template: Template, **given: Any) -> Job:
+    fields, _ = instantiate(template, given, own={})
+    return from_plain(fields)
+
+
+def sample(parameter: Parameter) -> Any:
+    if parameter.pattern:
+        return "a.b" if parameter.default is None else parameter.default
+    return parameter.choices[0] if parameter.choices else SAMPLES.get(parameter.type, "it's a b")
+
+
+@pytest.mark.parametrize(("template", "schedule", "category", "command"), SEED)
+def test_the_old_templates_are_as_they_were(template: str, schedule: str, category: str, command: str) -> None:
+    job = made(SHIPPED[template])
+    assert (job.id, job.schedule, job.category, job.command) == (template, (schedule,), category, command)
+
+
+@pytest.mark.parametrize("template", SHIPPED.values(), ids=SHIPPED)
+def test_a_shipped_template_gives_a_job_that_a_shell_can_read(template: Template) -> None:
+    needed = {each.name: sample(each) for each in template.parameters if each.default is None}
+    full = {each.name: sample(each) for each in template.parameters}
+    for given_ in (needed, full):
+        job = made(template, **given_)
+        assert isinstance(job.command, str) and job.has_timer
+        parsed = subprocess.run(["/bin/sh", "-n", "-c", job.command], capture_output=True, text=True, check=False)
+        assert parsed.returncode == 0, parsed.stderr
+        assert not [each for each in danger.look(job.command, env={}, cwd="/", stdin=None) if each.destroys]
+        assert all(re.search(rf"\b{re.escape(need)}\b", job.command) for need in template.needs)
+    assert template.description and all(each.description for each in template.parameters)
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+@pytest.mark.parametrize("template", SHIPPED.values(), ids=SHIPPED)
+def test_a_shipped_template_has_nothing_that_shellcheck_warns_of(template: Template) -> None:
+    from lsh_systemd import shellcheck
+
+    job = made(template, **{each.name: sample(each) for each in template.parameters if each.default is None})
+    assert isinstance(job.command, str)
+    assert shellcheck.remarks(job.command, job.shell) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "given_", "said"),
+    [
+        ("database-backup", {"nix": "x"}, "has no parameter 'nix'"),
+        ("postgres-backup", {}, "needs db"),
+        ("log-cleanup", {"days": "0"}, "days cannot be 0"),
+        ("log-cleanup", {"days": "x; rm -rf /"}, "whole number"),
+        ("log-cleanup", {"folder": "var/log"}, "not an absolute path"),
+        ("database-backup", {"db": "-f/etc/passwd"}, "may not begin with -"),
+        ("database-backup", {"db": "a\nb"}, "invisible character"),
+        ("database-backup", {"db": ["a", "b"]}, "no list"),
+        ("postgres-backup", {"db": "a b"}, "db cannot be"),
+        ("certificate-renewal", {"service": "x; id"}, "service cannot be"),
+        ("journal-cleanup", {"size": "x"}, "is not a size"),
+        ("restic-backup", {"repository": "/r", "paths": []}, "paths is empty"),
+    ],
+)
+def test_a_wrong_value_is_refused(template: str, given_: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(said)):
+        made(SHIPPED[template], **given_)
+
+
+def test_several_values_are_several_words() -> None:
+    job = made(SHIPPED["restic-backup"], repository="/mnt/r b", paths=["/etc", "/my files"])
+    assert "backup --quiet /etc '/my files' &&" in str(job.command)
+    assert job.env["RESTIC_REPOSITORY"] == "/mnt/r b"
+
+
+def test_own_templates_win_and_a_bad_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    file = tmp_path / "mine.yaml"
+    file.write_text("templates: {data-sync: {job: {command: mine}}, own: {job: {command: x}}}")
+    target, ids = specfiles.install(Scope.USER, file, replace=False)
+    assert (target, ids) == (tmp_path / "lsh/templates.d/mine.yaml", ["data-sync", "own"])
+    with pytest.raises(BadInput, match="is there already"):
+        specfiles.install(Scope.USER, file, replace=False)
+    found = specfiles.templates(Scope.USER)
+    assert found["data-sync"].job == {"command": "mine"} and found["own"].source == str(target)
+    assert found["log-cleanup"] == SHIPPED["log-cleanup"]
+    target.write_text("templates:\n  x: {job: {}, parameters: {a: {type: nix}}}\n")
+    with pytest.raises(BadInput, match=rf"{re.escape(str(target))}:2:3: 'nix' is no type"):
+        specfiles.templates(Scope.USER)
+    with pytest.raises(BadInput) as caught:
+        specfiles.template(Scope.SYSTEM, "log-clenup")
+    assert caught.value.hint == "did you mean log-cleanup?"
