@@ -1,8 +1,10 @@
 """lshctl apply and diff."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,8 +23,9 @@ _DONE = {"add": "added", "change": "changed", "remove": "removed", "unchanged": 
 _MARKS = {"add": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}
 
 _files_option = click.option(
-    "-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR|-",
-    help="A job file (.yaml, .toml, .json), a folder of such, or standard input; may be repeated.",
+    "-f", "--file", "files", multiple=True, metavar="FILE|DIR|-",
+    help="A job file (.yaml, .toml, .json), a folder of such, or standard input; may be repeated. With --git: in the "
+    "repository; all job files at its top where none is said.",
 )  # fmt: skip
 _variables_option = click.option(
     "--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the files; may be repeated."
@@ -30,11 +33,32 @@ _variables_option = click.option(
 _prune_option = click.option(
     "--prune", is_flag=True, help="Remove jobs that an earlier apply of the same project made and the files lack now."
 )
+_PATH = click.Path(path_type=Path)
+
+
+def _git_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option(
+            "--back", is_flag=True, help="With --git: even where the commit does not come after the one applied last."
+        ),
+        click.option("--unsigned", is_flag=True, help="With --git: whoever can write there may have any job here."),
+        click.option(
+            "--signed-by", "signers", type=_PATH, metavar="FILE",
+            help="With --git: who must have signed the commit or tag (ssh-keygen's ALLOWED SIGNERS).",
+        ),
+        click.option("--ref", metavar="NAME", help="With --git: the branch or tag; the repository's HEAD else."),
+        click.option("--git", "url", metavar="URL", help="The files of a git repository, as they are there now."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 _force_option = click.option("--force", is_flag=True, help="Even where unit files were edited by hand: undo that.")
 
 
 @click.command("apply")
 @_files_option
+@_git_options
 @_variables_option
 @_prune_option
 @_force_option
@@ -49,23 +73,30 @@ def apply_command(
     force: bool,
     dry_run: bool,
     as_json: bool,
+    **git: Any,
 ) -> None:
     """Make the machine's jobs those that files describe: all, or none.
 
     Jobs are added, changed or left as they are; a second apply changes nothing. --dry-run ends with exit status 3 where
-    there is something to do. `lshctl schema` describes the files to editors.
+    there is something to do. `lshctl schema` describes the files to editors. With --git, the commit must be signed
+    (--signed-by), and none but a later one is taken after it.
 
     \b
     lshctl apply -f jobs.yaml --dry-run
     lshctl apply -f /srv/jobs.d --prune
+    lshctl add gitops --every 5m -- lshctl apply --git https://git.example/jobs.git \\
+        --signed-by /etc/lsh/allowed_signers --prune
     """
-    plan = _plan(app, files, variables, prune=prune, force=force, as_json=as_json)
-    if not dry_run and plan.changes:
-        from lsh_systemd.applying import Applier
+    with _sources(app, files, **git) as (names, note_applied):
+        plan = _plan(app, names, variables, prune=prune, force=force, as_json=as_json)
+        if not dry_run and plan.changes:
+            from lsh_systemd.applying import Applier
 
-        if any(step.found for step in plan.changes):
-            app.collect()  # first: what a timer started is told by the schedule it had
-        Applier(app.batch).carry_out(plan, force=force)
+            if any(step.found for step in plan.changes):
+                app.collect()  # first: what a timer started is told by the schedule it had
+            Applier(app.batch).carry_out(plan, force=force)
+        if not dry_run:
+            note_applied()
     _show(plan, as_json=as_json, applied=not dry_run, in_full=dry_run)
     if dry_run and plan.changes:
         sys.exit(DIFFERS)
@@ -73,20 +104,59 @@ def apply_command(
 
 @click.command("diff")
 @_files_option
+@_git_options
 @_variables_option
 @_prune_option
 @json_option
 @with_app
-def diff_command(app: App, files: tuple[str, ...], variables: tuple[str, ...], prune: bool, as_json: bool) -> None:
+def diff_command(
+    app: App, files: tuple[str, ...], variables: tuple[str, ...], prune: bool, as_json: bool, **git: Any
+) -> None:
     """Show how the machine's jobs differ from what files describe; exit status 3 where they do.
 
     \b
     lshctl diff -f jobs.yaml --prune
     """
-    plan = _plan(app, files, variables, prune=prune, force=True, as_json=as_json)
+    with _sources(app, files, **git) as (names, _):
+        plan = _plan(app, names, variables, prune=prune, force=True, as_json=as_json)
     _show(plan, as_json=as_json, applied=False, in_full=True)
     if plan.changes:
         sys.exit(DIFFERS)
+
+
+@contextlib.contextmanager
+def _sources(
+    app: App,
+    files: tuple[str, ...],
+    *,
+    url: str | None,
+    ref: str | None,
+    signers: Path | None,
+    unsigned: bool,
+    back: bool,
+) -> Iterator[tuple[tuple[str, ...], Callable[[], None]]]:
+    """The names of the job files, and what to call once they are applied. With --git, in its folder meanwhile."""
+    if url is None:
+        if not files:
+            raise BadInput("what is to be applied?", hint="-f jobs.yaml, or --git URL")
+        if ref or signers or unsigned or back:
+            raise BadInput("--ref, --signed-by, --unsigned and --back go with --git URL")
+        yield files, lambda: None
+        return
+    if (signers is None) != unsigned:
+        raise BadInput(
+            "who must have signed the commit?", hint="--signed-by FILE, or --unsigned where whoever can write there may"
+        )
+    for name in files:
+        if name == "-" or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BadInput(f"{visible(name)} is not in the repository", hint="with --git, -f is a path in it")
+    from lsh_systemd.checkout import Checkouts, Origin
+
+    checkouts = Checkouts(app.scope)
+    origin = Origin(url=url, ref=ref or "HEAD", signers=signers, back=back)
+    with checkouts.fetched(origin) as commit, contextlib.chdir(commit.folder):
+        click.echo(f"commit {commit.id[:12]}" + (f", signed by {commit.signer}" if commit.signer else ""), err=True)
+        yield files or (".",), lambda: checkouts.note_applied(origin, commit)
 
 
 def _plan(

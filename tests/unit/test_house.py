@@ -22,8 +22,8 @@ FLOORS = {
     "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored playbook plots queueing retry "
     "rollup rows run said sandbox schedule scope sharing shellwords span spec stats surprises text timetable unit "
     "writers zones",
-    2: "alertfile analyze caps config crontabs figures heldruns host ics journal manager notify probe queue remote "
-    "sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault",
+    2: "alertfile analyze caps checkout config crontabs figures heldruns host ics journal manager notify probe queue "
+    "remote sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault",
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
     "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits missed once "
     "outbox refresh report retention runs secrecy standing status stuck sync teamsecrets trust unsent",
