@@ -72,8 +72,12 @@ class Ansible:
 
     def play(self, play: dict[str, Any], *options: str) -> list[dict[str, Any]]:
         """What each task of the play tells."""
-        (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False} | play]))
-        done = self._call("ansible-playbook", "-i", "inventory.json", *options, "play.json")
+        return self.playbook(json.dumps([{"hosts": "all", "gather_facts": False} | play]), *options)
+
+    def playbook(self, text: str, *options: str) -> list[dict[str, Any]]:
+        """The same of a whole playbook."""
+        (self.folder / "play.yml").write_text(text)
+        done = self._call("ansible-playbook", "-i", "inventory.json", *options, "play.yml")
         assert done.stdout.startswith("{"), done
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -128,6 +132,9 @@ def test_the_collection_on_a_machine(ansible: Ansible) -> None:
         told = ansible.job(name, wrong)
         assert told["rc"] == 2 and "nothing was changed" in told["msg"]
     assert lsh.files() == after
+
+    exported = lsh("export", "--format", "ansible").stdout
+    assert [told.get("changed") for told in ansible.playbook(exported) if told.get("id") == name] == [False]
 
     assert ansible.job(name, None, "--check")["changed"]
     assert lsh.files() == after
