@@ -60,7 +60,7 @@ class Ansible:
         (folder / "inventory.json").write_text(json.dumps({"all": {"hosts": {"machine": host}}}))
 
     def _call(self, program: str, *argv: str | Path) -> subprocess.CompletedProcess[str]:
-        own = {"COLLECTIONS_PATH": self.folder, "HOME": self.folder / "home"}
+        own: dict[str, Any] = {"COLLECTIONS_PATH": self.folder, "HOME": self.folder / "home"}
         own |= {"STDOUT_CALLBACK": "told", "CALLBACK_PLUGINS": self.folder / "callbacks"}
         environment = os.environ | {f"ANSIBLE_{name}": str(value) for name, value in own.items()}
         # The tests may run where ansible would read this user's own settings.
@@ -144,15 +144,15 @@ def test_the_collection_on_a_machine(ansible: Ansible) -> None:
 
     # The role: what a folder has is applied; a second time changes nothing.
     (ansible.folder / "jobs").mkdir()
-    described = {"project": name, "jobs": {f"{name}-{n}": {"every": "1h", "command": "true"} for n in (1, 2)}}
-    (ansible.folder / "jobs/jobs.json").write_text(json.dumps(described))
+    jobs = {f"{name}-{n}": {"every": "1h", "command": "true"} for n in (1, 2)}
+    (ansible.folder / "jobs/jobs.json").write_text(json.dumps({"project": name, "jobs": jobs}))
     play = {"roles": [{"role": "lsh.systemd.lsh", "vars": {"lsh_jobs_from": "jobs/", "lsh_prune": True}}]}
     told_by_all = ansible.play(play)
     assert told_by_all[-1]["changed"] and not any(told.get("failed") for told in told_by_all)
     assert {job["id"] for job in lsh.json("list")} >= {f"{name}-1", f"{name}-2"}
     assert not any(told["changed"] for told in ansible.play(play))
-    described["jobs"].popitem()
-    (ansible.folder / "jobs/jobs.json").write_text(json.dumps(described))
+    jobs.popitem()
+    (ansible.folder / "jobs/jobs.json").write_text(json.dumps({"project": name, "jobs": jobs}))
     assert ansible.play(play)[-1]["changed"]
     assert f"{name}-2" not in {job["id"] for job in lsh.json("list")}
     lsh.machine.run("rm", "-r", "/etc/lsh/jobs.d")
