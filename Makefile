@@ -23,7 +23,7 @@ demo: setup ## see it work: real jobs on a real systemd, in a throw-away machine
 test: setup roots ## unit tests, then tests on a Supabase of their own and on booted machines (systemd 252 and the newest)
 	$(PYTHON) -m pytest tests/unit
 	$(AS_ROOT) $(PYTHON) -m pytest tests/supabase
-	$(AS_ROOT) $(PYTHON) -m pytest tests/system -n 2 --dist loadgroup
+	$(AS_ROOT) $(PYTHON) -m pytest tests/system -n 3 --dist loadgroup --durations=25 --durations-min=10
 
 SECONDS := 600
 SEED :=

@@ -63,6 +63,9 @@ def filled_in(plain: dict[str, Any], rules: Api, scope: Scope) -> dict[str, Any]
 
 def check(job: Job, rules: Api, scope: Scope, *, before: Job | None = None) -> None:
     """Raise Forbidden where the policy does not allow the job, or to make it of the one that was ``before``."""
+    if job.applied is not None and (before is None or job.applied != before.applied):
+        # The next `apply --prune` of that project would remove it.
+        raise Forbidden("a job made over HTTP is of no project", hint="lshctl apply makes those")
     if before is not None:
         old, new = to_plain(before), to_plain(job)
         if all(name in _HARMLESS for name in {**old, **new} if old.get(name) != new.get(name)):

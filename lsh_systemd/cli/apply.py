@@ -1,20 +1,21 @@
 """lshctl apply and diff."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.python_modules import Modules, python_options, wanted_of
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import escape_controls, visible
 
 if TYPE_CHECKING:
     from lsh_systemd.applying import Plan, Step
-    from lsh_systemd.jobspec import Wanted
     from lsh_systemd.located import Remark
 
 # What `diff` and `apply --dry-run` end with where something would change.
@@ -24,15 +25,8 @@ _MARKS = {"add": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red
 
 _files_option = click.option(
     "-f", "--file", "files", multiple=True, metavar="FILE|DIR|-",
-    help="A job file (.yaml, .toml, .json), a folder of such, or standard input; may be repeated.",
-)  # fmt: skip
-_python_option = click.option(
-    "--python", "modules", multiple=True, metavar="MODULE",
-    help="A Python module whose functions are jobs (lsh_systemd.pythonjobs); may be repeated.",
-)  # fmt: skip
-_interpreter_option = click.option(
-    "--interpreter", metavar="PATH",
-    help="What imports and runs MODULE; without it, the Python of the virtual environment, or of ./.venv.",
+    help="A job file (.yaml, .toml, .json), a folder of such, or standard input; may be repeated. With --git: in the "
+    "repository; all job files at its top where none is said.",
 )  # fmt: skip
 _variables_option = click.option(
     "--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the files; may be repeated."
@@ -40,13 +34,33 @@ _variables_option = click.option(
 _prune_option = click.option(
     "--prune", is_flag=True, help="Remove jobs that an earlier apply of the same project made and the files lack now."
 )
+_PATH = click.Path(path_type=Path)
+
+
+def _git_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option(
+            "--back", is_flag=True, help="With --git: even where the commit does not come after the one applied last."
+        ),
+        click.option("--unsigned", is_flag=True, help="With --git: whoever can write there may have any job here."),
+        click.option(
+            "--signed-by", "signers", type=_PATH, metavar="FILE",
+            help="With --git: who must have signed the commit or tag (ssh-keygen's ALLOWED SIGNERS).",
+        ),
+        click.option("--ref", metavar="NAME", help="With --git: the branch or tag; the repository's HEAD else."),
+        click.option("--git", "url", metavar="URL", help="The files of a git repository, as they are there now."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 _force_option = click.option("--force", is_flag=True, help="Even where unit files were edited by hand: undo that.")
 
 
 @click.command("apply")
 @_files_option
-@_python_option
-@_interpreter_option
+@_git_options
+@python_options
 @_variables_option
 @_prune_option
 @_force_option
@@ -56,32 +70,37 @@ _force_option = click.option("--force", is_flag=True, help="Even where unit file
 def apply_command(
     app: App,
     files: tuple[str, ...],
-    modules: tuple[str, ...],
-    interpreter: str | None,
+    python: Modules,
     variables: tuple[str, ...],
     prune: bool,
     force: bool,
     dry_run: bool,
     as_json: bool,
+    **git: Any,
 ) -> None:
     """Make the machine's jobs those that files describe: all, or none.
 
     Jobs are added, changed or left as they are; a second apply changes nothing. --dry-run ends with exit status 3 where
-    there is something to do. `lshctl schema` describes the files to editors.
+    there is something to do. `lshctl schema` describes the files to editors. With --git, the commit must be signed
+    (--signed-by), and none but a later one is taken after it.
 
     \b
     lshctl apply -f jobs.yaml --dry-run
     lshctl apply -f /srv/jobs.d --prune
-    cd /srv/shop && lshctl apply --python shop.jobs --prune
+    cd /srv/shop && lshctl apply --python shop.tasks --prune
+    lshctl add gitops --every 5m -- lshctl apply --git https://git.example/jobs.git \\
+        --signed-by /etc/lsh/allowed_signers --prune
     """
-    hands = _Hands(files, modules, interpreter, variables)
-    plan = _plan(app, hands, prune=prune, force=force, as_json=as_json)
-    if not dry_run and plan.changes:
-        from lsh_systemd.applying import Applier
+    with _sources(app, files, python, **git) as (names, note_applied):
+        plan = _plan(app, names, python, variables, prune=prune, force=force, as_json=as_json)
+        if not dry_run and plan.changes:
+            from lsh_systemd.applying import Applier
 
-        if any(step.found for step in plan.changes):
-            app.collect()  # first: what a timer started is told by the schedule it had
-        Applier(app.batch).carry_out(plan, force=force)
+            if any(step.found for step in plan.changes):
+                app.collect()  # first: what a timer started is told by the schedule it had
+            Applier(app.batch).carry_out(plan, force=force)
+        if not dry_run:
+            note_applied()
     _show(plan, as_json=as_json, applied=not dry_run, in_full=dry_run)
     if dry_run and plan.changes:
         sys.exit(DIFFERS)
@@ -89,8 +108,8 @@ def apply_command(
 
 @click.command("diff")
 @_files_option
-@_python_option
-@_interpreter_option
+@_git_options
+@python_options
 @_variables_option
 @_prune_option
 @json_option
@@ -98,56 +117,90 @@ def apply_command(
 def diff_command(
     app: App,
     files: tuple[str, ...],
-    modules: tuple[str, ...],
-    interpreter: str | None,
+    python: Modules,
     variables: tuple[str, ...],
     prune: bool,
     as_json: bool,
+    **git: Any,
 ) -> None:
     """Show how the machine's jobs differ from what files describe; exit status 3 where they do.
 
     \b
     lshctl diff -f jobs.yaml --prune
     """
-    hands = _Hands(files, modules, interpreter, variables)
-    plan = _plan(app, hands, prune=prune, force=True, as_json=as_json)
+    with _sources(app, files, python, **git) as (names, _):
+        plan = _plan(app, names, python, variables, prune=prune, force=True, as_json=as_json)
     _show(plan, as_json=as_json, applied=False, in_full=True)
     if plan.changes:
         sys.exit(DIFFERS)
 
 
-class _Hands(NamedTuple):
-    """From where the jobs come that are wanted."""
+@contextlib.contextmanager
+def _sources(
+    app: App,
+    files: tuple[str, ...],
+    python: Modules,
+    *,
+    url: str | None,
+    ref: str | None,
+    signers: Path | None,
+    unsigned: bool,
+    back: bool,
+) -> Iterator[tuple[tuple[str, ...], Callable[[], None]]]:
+    """The names of the job files, and what to call once they are applied. With --git, in its folder meanwhile."""
+    if url is None:
+        if not files and not python.names:
+            raise BadInput("what is to be applied?", hint="-f jobs.yaml, --git URL, or --python MODULE")
+        if ref or signers or unsigned or back:
+            raise BadInput("--ref, --signed-by, --unsigned and --back go with --git URL")
+        yield files, lambda: None
+        return
+    if python.names:
+        raise BadInput("--git and --python exclude each other", hint="modules run where they are applied")
+    if (signers is None) != unsigned:
+        raise BadInput(
+            "who must have signed the commit?", hint="--signed-by FILE, or --unsigned where whoever can write there may"
+        )
+    for name in files:
+        if name == "-" or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BadInput(f"{visible(name)} is not in the repository", hint="with --git, -f is a path in it")
+    from lsh_systemd.checkout import Checkouts, Origin
 
-    files: tuple[str, ...]
-    modules: tuple[str, ...]
-    interpreter: str | None
-    variables: tuple[str, ...]
+    checkouts = Checkouts(app.scope)
+    origin = Origin(url=url, ref=ref or "HEAD", signers=signers, back=back)
+    with checkouts.fetched(origin) as commit, contextlib.chdir(commit.folder):
+        click.echo(f"commit {commit.id[:12]}" + (f", signed by {commit.signer}" if commit.signer else ""), err=True)
+        yield files or (".",), lambda: checkouts.note_applied(origin, commit)
 
 
-def _plan(app: App, hands: _Hands, *, prune: bool, force: bool, as_json: bool) -> "Plan":
+def _plan(
+    app: App,
+    files: tuple[str, ...],
+    python: Modules,
+    variables: tuple[str, ...],
+    *,
+    prune: bool,
+    force: bool,
+    as_json: bool,
+) -> "Plan":
     """What is to be done. Raises BadInput, with all errors of all files on standard error, for what cannot be."""
     from lsh_systemd import jobspec, pythonspec, specfiles
     from lsh_systemd.applying import Applier
 
-    if not (hands.files or hands.modules):
-        raise BadInput("there is nothing to apply", hint="-f FILE, or --python MODULE")
-    if hands.interpreter and not hands.modules:
-        raise BadInput("--interpreter goes with --python")
     reader = specfiles.Reader()
-    sources = reader.sources(hands.files) if hands.files else []
+    sources = reader.sources(files) if files else []
     gathered = jobspec.gather(
         sources,
         templates=specfiles.templates(app.scope),
-        variables=dict(map(_variable, hands.variables)),
+        variables=dict(map(_variable, variables)),
         environ=os.environ,
     )
-    of_modules, refused = _of_modules(app, hands)
+    of_modules, refused = wanted_of(app, python)
     wanted, twice = pythonspec.merged([*gathered.wanted, *of_modules])
     refused += [*reader.refused, *gathered.refused, *twice]
-    projects = gathered.projects | set(map(pythonspec.project, hands.modules))
+    projects = gathered.projects | set(map(pythonspec.project, python.names))
     try:
-        plan = Applier(app.batch).plan(wanted, prune=frozenset(projects) if prune else frozenset(), force=force)
+        plan = Applier(app.batch).plan(wanted, prune=projects if prune else frozenset(), force=force)
     except LshError:
         if not refused:
             raise
@@ -162,39 +215,6 @@ def _plan(app: App, hands: _Hands, *, prune: bool, force: bool, as_json: bool) -
         click.echo(escape_controls(str(remark), keep=""), err=True)
     count = len(refused)
     raise BadInput(f"{count} error{'s' if count > 1 else ''} in job files; nothing was changed")
-
-
-def _of_modules(app: App, hands: _Hands) -> "tuple[list[Wanted], list[Remark]]":
-    """The jobs that Python modules define; they are imported from the current folder."""
-    if not hands.modules:
-        return [], []
-    from lsh_systemd import interpreter, pythonspec
-
-    folder = Path.cwd()
-    python = interpreter.choose(hands.interpreter, folder)
-    found, refused = [], []
-    for module in hands.modules:
-        jobs, against = pythonspec.wanted(
-            interpreter.definitions(python, module, folder),
-            module=module, interpreter=python, folder=str(folder), environ=os.environ,
-        )  # fmt: skip
-        found += jobs
-        refused += against
-    return found, [*refused, *_changeable(app, found)]
-
-
-def _changeable(app: App, wanted: "list[Wanted]") -> "Iterator[Remark]":
-    """Jobs of root's, or of another user's, whose module somebody else could change; what is only doubtful is said."""
-    from lsh_systemd import checks
-    from lsh_systemd.located import Remark
-
-    for each in wanted:
-        for finding in checks.of_module(each.job, app.scope, each.place.file):
-            if finding.destroys and not (each.job.allow_dangerous or checks.allowed_by_environment()):
-                hint = "where it is meant so: @job(allow_dangerous=True, …)"
-                yield Remark(place=each.place, message=f"{each.job.id}: {finding.message}", hint=hint)
-            else:
-                click.echo(f"lshctl: {escape_controls(finding.message, keep='')}", err=True)
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@
     def test_e(uml): …                          on both, each with a kernel of its own, shared by tests: set the
                                                 clock before you rely on it, reboot as you like, remove your jobs
 
-With `-n 2 --dist loadgroup` the two suites run side by side.
+With `-n 3 --dist loadgroup` the two suites run side by side, and OWN_MACHINES beside them.
 """
 
 import os
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -29,6 +30,11 @@ from tests.system.uml import UmlMachine
 
 JOURNALS = roots.CACHE / "test-journals"
 TOOLS = "mmdebstrap systemd-nspawn nsenter unshare mount journalctl linux.uml mke2fs debugfs".split()
+OWN_MACHINES = {
+    *("test_ansible", "test_api", "test_catch_up", "test_clock", "test_exact", "test_fleet_show", "test_ledger"),
+    *("test_machine", "test_missed", "test_power", "test_refresh", "test_store", "test_sync", "test_team_secrets"),
+    "test_uml",
+}
 BEGINNING = datetime(2027, 1, 15, 12, tzinfo=UTC)  # where the clocks of the UML machines begin; tests go on from there
 
 M = TypeVar("M", bound=Booted)
@@ -38,7 +44,8 @@ _began = pytest.StashKey[float]()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With --dist loadgroup all tests of a suite go to the same worker, and find the machines that are up there.
+    """With --dist loadgroup all tests of a suite go to the same worker, and find the machines that are up there; those
+    that mostly boot machines of their own go to a third.
 
     (The mark xdist_group would do it, had xdist not lost sight of it with pytest 9.2: its issue 1386.)
     """
@@ -46,7 +53,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class BySuite(LoadGroupScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            parameters = nodeid.rpartition("[")[2]
+            file, _, rest = nodeid.partition("::")
+            if Path(file).stem in OWN_MACHINES:
+                return "own"
+            parameters = rest.rpartition("[")[2]
             return next((name for name in roots.ALL_SUITES.values() if name in parameters), nodeid)
 
     return BySuite(config, log) if config.getoption("dist") == "loadgroup" else None

@@ -29,7 +29,7 @@ SUITES = {name: ALL_SUITES[name] for name in (os.environ.get("LSH_SUITES") or "b
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd polkitd passwd "
     "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils curl "
-    "openssh-client openssh-server "
+    "openssh-client openssh-server git "
     "borgbackup logrotate restic rsync"  # what templates call
 ).split()
 FROM_DEBIAN = {"pydbus", "systemd-python"}  # among PACKAGES already; pip would have to build them

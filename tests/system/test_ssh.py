@@ -1,13 +1,13 @@
 """lshctl --host: bob, without a job of his own, works on the jobs of another machine through a real sshd."""
 
 import shlex
-import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.system import sshd
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, Process, eventually
 from tests.system.uml import only_on
@@ -29,14 +29,6 @@ WORDS = [
     "é漢😀",
     "\udcff\udcfe",
 ]
-SSHD = """\
-ListenAddress 127.0.0.1:{port}
-HostKey /etc/web1/host_key
-AuthorizedKeysFile /etc/web1/client_key.pub
-PidFile none
-UsePAM yes
-SetEnv EDITOR=/etc/web1/editor
-"""
 CLIENT = """\
 Host web1
     HostName 127.0.0.1
@@ -65,36 +57,23 @@ class Web1:
 
 
 @pytest.fixture(scope="module")
-def sshd(machine: Machine) -> Iterator[int]:
+def port(machine: Machine) -> Iterator[int]:
     """A server that knows bob's key, for root and for bob; its port."""
     machine.add_user("bob")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    machine.write("/etc/web1/sshd_config", SSHD.format(port=port))
     machine.write("/etc/web1/editor", EDITOR, mode=0o755)
-    for name in ("host_key", "client_key"):
-        machine.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"/etc/web1/{name}")
+    port = sshd.start(machine, "web1", more="SetEnv EDITOR=/etc/web1/editor")
     machine.write("/home/bob/.ssh/config", CLIENT, user="bob")
     key = machine.read("/etc/web1/host_key.pub")
     machine.write("/home/bob/.ssh/known_hosts", f"[127.0.0.1]:{port} {key}", user="bob")
     machine.write("/home/bob/.ssh/client_key", machine.read("/etc/web1/client_key"), mode=0o600, user="bob")
-    machine.run(
-        "systemd-run", "--unit=web1", "-p", "RuntimeDirectory=sshd", "/usr/sbin/sshd", "-D", "-f/etc/web1/sshd_config"
-    )
-
-    def listens() -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-
-    eventually(listens)
     yield port
     machine.run("systemctl", "stop", "web1")
     machine.run("rm", "-r", "/etc/web1", "/home/bob/.ssh")
 
 
 @pytest.fixture
-def web1(machine: Machine, sshd: int) -> Iterator[Web1]:
-    web1 = Web1(machine, sshd)
+def web1(machine: Machine, port: int) -> Iterator[Web1]:
+    web1 = Web1(machine, port)
     yield web1
     web1.root.clean()
 

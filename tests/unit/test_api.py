@@ -374,6 +374,7 @@ BASE = {"name": "x", "command": "true"}
         (Scope.SYSTEM, {"run_as": "www-data"}, Api(run_as=("www-data",)), True),
         (Scope.USER, {}, Api(), True),
         (Scope.USER, {"sandbox": "none"}, Api(), False),
+        (Scope.USER, {"applied": "web"}, Api(), False),
         (Scope.USER, {"secrets": ["a"]}, Api(), False),
         (Scope.USER, {"secrets": ["a"]}, Api(allow=("secrets",)), True),
         (Scope.SYSTEM, {"env_file": ["/etc/shadow"]}, Api(), False),
@@ -406,6 +407,7 @@ def test_what_may_be_made(scope: Scope, plain: dict[str, Any], rules: Api, allow
         ({"shell": "/tmp/x"}, False),
         ({"after": ["y"]}, False),
         ({"from_fleet": True}, False),
+        ({"applied": "web"}, False),
     ],
 )
 def test_what_may_be_made_of_root_s_job(change: dict[str, Any], allowed: bool) -> None:

@@ -23,8 +23,8 @@ FLOORS = {
     "rollup rows run said sandbox schedule scope sharing shellwords span spec stats surprises text timetable unit "
     "writers zones "
     "pythonjobs pythonspec",
-    2: "alertfile analyze caps config crontabs figures heldruns host ics journal manager notify probe queue remote "
-    "sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault "
+    2: "alertfile analyze caps checkout config crontabs figures heldruns host ics journal manager notify probe queue "
+    "remote sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault "
     "interpreter",
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
     "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits missed once "

@@ -176,9 +176,10 @@ def test_a_run(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "there is nothing to apply"),
+        ([], "what is to be applied?"),
         (["-f", "x.yaml", "--interpreter", "python"], "--interpreter goes with --python"),
         (["--python", "no module"], "is no module"),
+        (["--python", "tasks", "--git", "https://git.example/x"], "exclude each other"),
         (["--python", "tasks", "--interpreter", "nowhere/python"], "is no program"),
         (["--python", "tasks", "--interpreter", "/bin/true"], "is no Python"),
         (["--python", "broken"], "cannot import broken: 'ZeroDivisionError"),
