@@ -91,10 +91,20 @@ def test_functions_are_jobs(lsh: Lsh) -> None:
     assert {each["id"]: each["schedule"] for each in lsh.json("list")} == {
         "greet": "0 5 * * *", "resting": "0 4 * * *", "shaky": None,
     }  # fmt: skip
+    # A job that watches the module applies what becomes of it.
+    watch = ("--when-path", f"{folder}/shop/tasks.py", "--working-dir", folder, "--env", "GREET_SCHEDULE=0 6 * * *")
+    lsh.add(*watch, "--", "lshctl apply --python shop.tasks --prune", name="tasks")
+    machine.write(f"{folder}/shop/tasks.py", MODULE.partition('@job(id="resting"')[0], user=lsh.user)
+    left = {"greet": "0 6 * * *", "shaky": None}
+    eventually(
+        lambda: {each["id"]: each["schedule"] for each in lsh.json("list") if each["id"] != "tasks"} == left, timeout=60
+    )
+    lsh("remove", "tasks")
+
     machine.write(f"{folder}/shop/tasks.py", MODULE + "1/0\n", user=lsh.user)
     broken = apply("apply", "--prune")
     assert broken.returncode == 2 and "cannot import shop.tasks: 'ZeroDivisionError" in broken.stderr
-    assert len(lsh.json("list")) == 3
+    assert len(lsh.json("list")) == 2
     run = lsh.run("greet", check=False)
     assert run["result"] == "exit-code" and "ZeroDivisionError" in run["output"]
     machine.run("rm", "-r", folder, user=lsh.user)
