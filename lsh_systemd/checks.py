@@ -35,6 +35,13 @@ def findings(job: Job, scope: Scope) -> list[Finding]:
     return found
 
 
+def of_module(job: Job, scope: Scope, file: str) -> list[Finding]:
+    """What is to be said of the file that a Python job runs: who else could change it."""
+    uid = _uid(job, scope)
+    found = [] if uid is None else scripts.weaknesses(file, uid=uid)
+    return [Finding(message=words, destroys=sure) for words, sure in found]
+
+
 def is_judged(job: Job, before: Job | None) -> bool:
     """Whether all that the judgement depends on is as it was."""
     return before is not None and all(getattr(job, name) == getattr(before, name) for name in _FIELDS)

@@ -147,17 +147,20 @@ class Dispatcher:
             print(f"{entry.job}: was started already", file=sys.stderr)
             return False
 
+        attempt = _number(entry, "attempt")
+
         def note(unit: str, before: str) -> None:
             if token is not None:
                 HeldRuns(control.scope).give(unit, sharing.environment_file({sharing.TOKEN: str(token)}))
             mark = starting_file(control.scope, unit)
             mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             mark.touch()
+            if attempt:
+                mark.with_name("attempt").write_text(f"{attempt}\n")
             self._queue.note_start(entry, unit, before)
 
         waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
         trigger = "queue" if waited and entry.trigger not in ("retry", "catch-up") else entry.trigger
-        attempt = _number(entry, "attempt")
         cause = Cause(
             trigger,
             due_usec=entry.since_usec if trigger == "queue" else _number(entry, "due"),

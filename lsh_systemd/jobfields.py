@@ -1,5 +1,6 @@
 """The fields of a job from several hands: defaults, a template, its own. Filled in, and laid over each other. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from lsh_systemd.filling import Look, Value, fill, fill_command, fill_whole, fil
 from lsh_systemd.job import DEFAULT_SHELL
 from lsh_systemd.jobtemplate import Template
 from lsh_systemd.located import Place
+from lsh_systemd.text import visible
 
 # Field → its value, and where that stands.
 Fields = dict[str, tuple[Any, Place]]
@@ -21,6 +23,7 @@ _OF_CALENDAR = frozenset(
 # Field → the one without which it means nothing.
 _BELONGS = {"fleet_unreachable": "once_in_fleet", "params": "from_fleet"}
 _CATCH_UP = frozenset(("catch_up", "persistent"))
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))")
 _COMMANDS = ("command", "condition", "on_success", "on_failure")
 
 
@@ -113,3 +116,18 @@ def _over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     nowhere = Place(file="")
     pairs = [{name: (value, nowhere) for name, value in fields.items()} for fields in (under, over)]
     return {name: value for name, (value, _) in merged(*pairs).items() if value is not None}
+
+
+def from_environment(text: str, environ: Mapping[str, str]) -> str:
+    """A schedule that is given as ${NAME}, or ${NAME:-one if it is not set}: taken from the environment."""
+    match = _VARIABLE.fullmatch(text.strip())
+    if not match:
+        return text
+    name = match[1] or match[3]
+    value = environ.get(name) or match[2]
+    if not value:
+        raise BadInput(
+            f"--schedule {visible(text)}: {name} is not set",
+            hint=f"{name}='0 2 * * *' lshctl …, or ${{{name}:-0 2 * * *}}",
+        )
+    return value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.python_modules import Modules, python_options, wanted_of
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import escape_controls, visible
 
@@ -59,6 +60,7 @@ _force_option = click.option("--force", is_flag=True, help="Even where unit file
 @click.command("apply")
 @_files_option
 @_git_options
+@python_options
 @_variables_option
 @_prune_option
 @_force_option
@@ -68,6 +70,7 @@ _force_option = click.option("--force", is_flag=True, help="Even where unit file
 def apply_command(
     app: App,
     files: tuple[str, ...],
+    python: Modules,
     variables: tuple[str, ...],
     prune: bool,
     force: bool,
@@ -84,11 +87,12 @@ def apply_command(
     \b
     lshctl apply -f jobs.yaml --dry-run
     lshctl apply -f /srv/jobs.d --prune
+    cd /srv/shop && lshctl apply --python shop.tasks --prune
     lshctl add gitops --every 5m -- lshctl apply --git https://git.example/jobs.git \\
         --signed-by /etc/lsh/allowed_signers --prune
     """
-    with _sources(app, files, **git) as (names, note_applied):
-        plan = _plan(app, names, variables, prune=prune, force=force, as_json=as_json)
+    with _sources(app, files, python, **git) as (names, note_applied):
+        plan = _plan(app, names, python, variables, prune=prune, force=force, as_json=as_json)
         if not dry_run and plan.changes:
             from lsh_systemd.applying import Applier
 
@@ -105,20 +109,27 @@ def apply_command(
 @click.command("diff")
 @_files_option
 @_git_options
+@python_options
 @_variables_option
 @_prune_option
 @json_option
 @with_app
 def diff_command(
-    app: App, files: tuple[str, ...], variables: tuple[str, ...], prune: bool, as_json: bool, **git: Any
+    app: App,
+    files: tuple[str, ...],
+    python: Modules,
+    variables: tuple[str, ...],
+    prune: bool,
+    as_json: bool,
+    **git: Any,
 ) -> None:
     """Show how the machine's jobs differ from what files describe; exit status 3 where they do.
 
     \b
     lshctl diff -f jobs.yaml --prune
     """
-    with _sources(app, files, **git) as (names, _):
-        plan = _plan(app, names, variables, prune=prune, force=True, as_json=as_json)
+    with _sources(app, files, python, **git) as (names, _):
+        plan = _plan(app, names, python, variables, prune=prune, force=True, as_json=as_json)
     _show(plan, as_json=as_json, applied=False, in_full=True)
     if plan.changes:
         sys.exit(DIFFERS)
@@ -128,6 +139,7 @@ def diff_command(
 def _sources(
     app: App,
     files: tuple[str, ...],
+    python: Modules,
     *,
     url: str | None,
     ref: str | None,
@@ -137,12 +149,14 @@ def _sources(
 ) -> Iterator[tuple[tuple[str, ...], Callable[[], None]]]:
     """The names of the job files, and what to call once they are applied. With --git, in its folder meanwhile."""
     if url is None:
-        if not files:
-            raise BadInput("what is to be applied?", hint="-f jobs.yaml, or --git URL")
+        if not files and not python.names:
+            raise BadInput("what is to be applied?", hint="-f jobs.yaml, --git URL, or --python MODULE")
         if ref or signers or unsigned or back:
             raise BadInput("--ref, --signed-by, --unsigned and --back go with --git URL")
         yield files, lambda: None
         return
+    if python.names:
+        raise BadInput("--git and --python exclude each other", hint="modules run where they are applied")
     if (signers is None) != unsigned:
         raise BadInput(
             "who must have signed the commit?", hint="--signed-by FILE, or --unsigned where whoever can write there may"
@@ -160,23 +174,33 @@ def _sources(
 
 
 def _plan(
-    app: App, files: tuple[str, ...], variables: tuple[str, ...], *, prune: bool, force: bool, as_json: bool
+    app: App,
+    files: tuple[str, ...],
+    python: Modules,
+    variables: tuple[str, ...],
+    *,
+    prune: bool,
+    force: bool,
+    as_json: bool,
 ) -> "Plan":
     """What is to be done. Raises BadInput, with all errors of all files on standard error, for what cannot be."""
-    from lsh_systemd import jobspec, specfiles
+    from lsh_systemd import jobspec, pythonspec, specfiles
     from lsh_systemd.applying import Applier
 
     reader = specfiles.Reader()
-    sources = reader.sources(files)
+    sources = reader.sources(files) if files else []
     gathered = jobspec.gather(
         sources,
         templates=specfiles.templates(app.scope),
         variables=dict(map(_variable, variables)),
         environ=os.environ,
     )
-    refused = [*reader.refused, *gathered.refused]
+    of_modules, refused = wanted_of(app, python)
+    wanted, twice = pythonspec.merged([*gathered.wanted, *of_modules])
+    refused += [*reader.refused, *gathered.refused, *twice]
+    projects = gathered.projects | set(map(pythonspec.project, python.names))
     try:
-        plan = Applier(app.batch).plan(gathered.wanted, prune=gathered.projects if prune else frozenset(), force=force)
+        plan = Applier(app.batch).plan(wanted, prune=projects if prune else frozenset(), force=force)
     except LshError:
         if not refused:
             raise

@@ -45,7 +45,7 @@ def write(form: str, told: dict[str, Any], reporter: "Reporter", zone: str) -> N
         rows = told["buckets"] if "buckets" in told else list(map(_flat, told["jobs"]))
         print_csv(rows, list(rows[0]) if rows else ["job"])
     elif form == "markdown":
-        click.echo("\n".join(_markdown(told)))
+        click.echo("\n".join(markdown(told)))
     else:
         click.echo(_html(told, reporter, zone))
 
@@ -82,7 +82,8 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _markdown(told: dict[str, Any]) -> Iterator[str]:
+def markdown(told: dict[str, Any]) -> Iterator[str]:
+    """The lines of what a report has told."""
     yield f"# {_title(told)}"
     for each in [told["overall"]] if "overall" in told else told["jobs"] if len(told["jobs"]) == 1 else []:
         yield ""

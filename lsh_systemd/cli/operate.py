@@ -41,7 +41,17 @@ def start_command(app: App, name: str, wait: bool, now: bool, dry_run: bool, as_
 
 
 def _submit(app: App, found: Found, *, wait: bool, as_json: bool) -> None:
-    """Let the job wait for its turn; with ``wait``, until it has run."""
+    run_id = queued(app, found, wait=wait)
+    if run_id:
+        _started(app, found, run_id, "started", wait=True, as_json=as_json)
+    elif as_json:
+        print_json({"id": None, "job": found.id})
+    else:
+        click.echo(f"{found.id}: in the queue; lshctl queue shows what it waits for.")
+
+
+def queued(app: App, found: Found, *, wait: bool) -> str | None:
+    """Let the job wait for its turn; with ``wait``, until it runs: the run's id."""
     from lsh_systemd.queue import Queue
 
     before = app.control.invocation_id(found.service)
@@ -54,12 +64,7 @@ def _submit(app: App, found: Found, *, wait: bool, as_json: bool) -> None:
             if app.control.invocation_id(found.service) == before:
                 raise LshError(f"{found.id} was taken out of the queue")
         time.sleep(_PAUSE_SECONDS)
-    if wait:
-        _started(app, found, app.control.invocation_id(found.service), "started", wait=True, as_json=as_json)
-    elif as_json:
-        print_json({"id": None, "job": found.id})
-    else:
-        click.echo(f"{found.id}: in the queue; lshctl queue shows what it waits for.")
+    return app.control.invocation_id(found.service) if wait else None
 
 
 @click.command("restart")
@@ -81,7 +86,7 @@ def restart_command(app: App, name: str, wait: bool, dry_run: bool, as_json: boo
 
 
 def _started(app: App, found: Found, run_id: str, word: str, *, wait: bool, as_json: bool) -> None:
-    run = _wait(app, found, run_id) if wait else None
+    run = ended(app, found, run_id) if wait else None
     if as_json:
         print_json(run.to_json() if run else {"id": run_id, "job": found.id})
     elif run:
@@ -92,7 +97,7 @@ def _started(app: App, found: Found, run_id: str, word: str, *, wait: bool, as_j
         click.get_current_context().exit(1)
 
 
-def _wait(app: App, found: Found, run_id: str) -> Run:
+def ended(app: App, found: Found, run_id: str) -> Run:
     """The run, once it has ended."""
     from lsh_systemd import ledger
 

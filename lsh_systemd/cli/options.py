@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from lsh_systemd.errors import BadInput
+from lsh_systemd.jobfields import from_environment
 from lsh_systemd.jobfile import Plain
 from lsh_systemd.text import visible
 
 _WHEN = ("schedule", "schedule_from", "seconds", "calendar", "every", "anchor", "at", "on_boot")
 _LIMITS = ("not_before", "not_after", "except_calendar")
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))")
 _WALL_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d?:\d\d(?::\d\d)?))?")
 
 
@@ -55,7 +55,10 @@ def plain_from(options: dict[str, Any], *, zone: str | None = None) -> dict[str,
             plain.setdefault("persistent", True)
     if "persistent" in plain and "catch_up" in plain:
         raise BadInput("--catch-up and --persistent exclude each other")
-    if "schedule" in plain and (resolved := [*map(_from_environment, plain["schedule"])]) != plain["schedule"]:
+    if (
+        "schedule" in plain
+        and (resolved := [from_environment(text, os.environ) for text in plain["schedule"]]) != plain["schedule"]
+    ):
         plain |= {"schedule": resolved, "schedule_from": plain["schedule"]}
     for name in ("anchor", "not_before", "not_after"):
         if name in plain:
@@ -87,21 +90,6 @@ def merge(old: dict[str, Plain], new: dict[str, Plain]) -> dict[str, Plain]:
     if "env" in new:
         new = {**new, "env": {**old.get("env", {}), **new["env"]}}
     return merged | new
-
-
-def _from_environment(text: str) -> str:
-    """A schedule that is given as ${NAME}, or ${NAME:-one if it is not set}: taken from the environment, now."""
-    match = _VARIABLE.fullmatch(text.strip())
-    if not match:
-        return text
-    name = match[1] or match[3]
-    value = os.environ.get(name) or match[2]
-    if not value:
-        raise BadInput(
-            f"--schedule {visible(text)}: {name} is not set",
-            hint=f"{name}='0 2 * * *' lshctl …, or ${{{name}:-0 2 * * *}}",
-        )
-    return value
 
 
 def _wall_time(text: str, zone: str | None, *, end_of_day: bool) -> str:

@@ -16,18 +16,21 @@ MAX_LINES = 400
 # A module imports from lower floors and from its own; on floor 2, where each module is the door to one thing outside,
 # never from its own. A package (cli, api) counts as one module.
 FLOORS = {
-    0: "__init__ errors",
+    0: "errors",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
     "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields "
     "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored playbook plots queueing retry "
     "rollup rows run said sandbox schedule scope sharing shellwords span spec stats surprises text timetable unit "
-    "writers zones",
+    "writers zones "
+    "pythonjobs pythonspec",
     2: "alertfile analyze caps checkout config crontabs figures heldruns host ics journal manager notify probe queue "
-    "remote sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault",
+    "remote sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault "
+    "interpreter",
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
     "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits missed once "
-    "outbox refresh report retention runs secrecy standing status stuck sync teamsecrets trust unsent",
-    4: "agent api cli lsh",
+    "outbox refresh report retention runs secrecy standing status stuck sync teamsecrets trust unsent "
+    "pythonrun",
+    4: "__init__ agent api cli jobmanager lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
