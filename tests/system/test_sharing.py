@@ -116,8 +116,9 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
         lsh.add(*options, "--", tell, name="resize")
         lsh.add("--from-fleet", "--param", "SPAN", "--", "sleep $SPAN", name="rest")
         lsh.add("--from-fleet", "--", "exit 7", name="fails")
+        lsh.add("--from-fleet", "--param", "A=(a+)+$", "--", "true", name="slow")
         lsh.add("--", "true", name="private")
-        assert "It offers fails, resize, rest." in lsh("fleet", "join", "--poll", "1s").stdout
+        assert "It offers fails, resize, rest, slow." in lsh("fleet", "join", "--poll", "1s").stdout
 
     def enqueue(*argv: str) -> int:
         return int(first.json_of("fleet", "enqueue", *argv)["id"])
@@ -146,6 +147,7 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
         enqueue("resize", "--param", "FILE=../x"),
         enqueue("resize", "--param", "SIZE=1"),
         enqueue("resize", "--param", "FILE=x", "--param", "PATH=/tmp"),
+        enqueue("slow", "--param", f"A={'a' * 3000}!"),  # its pattern would not be through with that in this universe
     ]
     fails = enqueue("fails", "--retries", "1")
     private, nowhere = enqueue("private"), enqueue("no such job")
