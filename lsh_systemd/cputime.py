@@ -1,4 +1,4 @@
-"""Bounds how much CPU time a piece of work may take. For what others can make slow: a regular expression on their text."""
+"""Bounds how much CPU time something may take, such as a regular expression on a text that somebody else chose."""
 
 import signal
 from collections.abc import Iterator

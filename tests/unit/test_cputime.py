@@ -11,8 +11,13 @@ from lsh_systemd.cputime import bounded
 
 @pytest.mark.parametrize(
     ("pattern", "value"),
-    [("(a+)+$", "a" * 4000 + "!"), ("(?:a|a)*b", "a" * 4000), ("a*a*a*a*a*b", "a" * 4000), ("(?=(a+)+$)!", "a" * 4000 + "!")],
-)  # fmt: skip
+    [
+        ("(a+)+$", "a" * 4000 + "!"),
+        ("(?:a|a)*b", "a" * 4000),
+        ("a*a*a*a*a*b", "a" * 4000),
+        ("(?=(a+)+$)!", "a" * 4000 + "!"),
+    ],
+)
 def test_a_pattern_that_takes_for_ever_is_stopped(pattern: str, value: str) -> None:
     before = signal.getsignal(signal.SIGVTALRM)
     with pytest.raises(TimeoutError), bounded(0.05):

@@ -21,8 +21,8 @@ FLOORS = {
     "drawing envtext failure finding fold gap hints hooks insights instants job jobfile mirrored plots queueing "
     "retry rollup rows run said sandbox schedule scope sharing shellwords span spec stats surprises text "
     "timetable unit writers zones",
-    2: "alertfile analyze caps config cputime crontabs figures heldruns host ics journal manager notify probe queue remote "
-    "sayings schema scripts seal shellcheck ssh stamps store storefile teamfiles unitdir vault",
+    2: "alertfile analyze caps config cputime crontabs figures heldruns host ics journal manager notify probe queue "
+    "remote sayings schema scripts seal shellcheck ssh stamps store storefile teamfiles unitdir vault",
     3: "alerts backups catchup checks claims collector connect control crowd daemons delivery digest dispatch doctor "
     "elapses fleet fleetqueue follow held importer jobs ledger limits missed once outbox refresh report retention "
     "runs secrecy standing status stuck sync teamsecrets trust unsent",
