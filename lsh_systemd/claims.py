@@ -30,6 +30,9 @@ _PAUSE_SECONDS = 1.0
 # How far back the newest scheduled time may lie.
 _SPANS = [timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(days=32), timedelta(days=61)]
 _BATCH = 100
+# How reasons begin: ours, and one that lsh_fleet_claim gives.
+UNASKED = "Supabase could not be asked"
+CLOCK_AHEAD = "this host's clock is ahead"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ def decide(scope: Scope, found: Found, manager: Manager) -> Verdict:
     except LshError as error:
         if job.fleet_unreachable == "run":
             return Verdict()
-        return Verdict(reason=escape_controls(f"Supabase could not be asked: {error.message}", keep=""))
+        return Verdict(reason=escape_controls(f"{UNASKED}: {error.message}", keep=""))
     if answer["won"]:
         return Verdict(token=int(answer["token"]))
     return Verdict(reason=escape_controls(str(answer["reason"]), keep=""))

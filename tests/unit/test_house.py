@@ -24,8 +24,8 @@ FLOORS = {
     2: "alertfile analyze caps config cputime crontabs figures heldruns host ics journal manager notify probe queue "
     "remote sayings schema scripts seal shellcheck ssh stamps store storefile teamfiles unitdir vault",
     3: "alerts backups catchup checks claims collector connect control crowd daemons delivery digest dispatch doctor "
-    "elapses fleet fleetqueue follow held importer jobs ledger limits missed once outbox refresh report retention "
-    "runs secrecy standing status stuck sync teamsecrets trust unsent",
+    "elapses fleet fleetqueue follow held importer jobs ledger limits membership missed once outbox refresh report "
+    "retention runs secrecy standing status stuck sync teamsecrets trust unsent",
     4: "agent api cli lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
