@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lsh_systemd import caps, sharing
+from lsh_systemd import caps, ledger, sharing
 from lsh_systemd.control import Control
 from lsh_systemd.errors import LshError
 from lsh_systemd.heldruns import HeldRuns
@@ -21,7 +21,7 @@ from lsh_systemd.queue import Entry, Queue
 from lsh_systemd.queueing import Caps
 from lsh_systemd.run import Cause
 from lsh_systemd.scope import work_dir
-from lsh_systemd.unit import id_of_unit, is_run_unit
+from lsh_systemd.unit import id_of_unit, instances, is_run_unit
 
 if TYPE_CHECKING:
     from lsh_systemd.jobs import Found
@@ -142,15 +142,22 @@ class Dispatcher:
 
     def _start_once(self, found: "Found", entry: Entry) -> bool:
         """Start the run; not one whose start a dispatcher had noted that died then, if systemd has made it."""
-        control = self._control
+        control, token = self._control, _number(entry, "token")
+        beside = token if found.valid_job.overlap == "parallel" else None
         control.manager.pin(found.service)
         before = control.invocation_id(found.service)
         noted = entry.fields.get("starting")
-        if noted is not None and noted != (before or "none"):
+        if noted is not None and (
+            noted != (before or "none") if beside is None else self._has_run(instances(found.id, beside))
+        ):
             return False
         self._queue.note_start(entry, before)
-        if (token := _number(entry, "token")) is not None:
-            HeldRuns(control.scope).give(found.service, sharing.environment_file({sharing.TOKEN: str(token)}))
+        given = HeldRuns(control.scope)
+        if token is not None:
+            unit = found.service if beside is None else instances(found.id, beside)
+            given.give(unit, sharing.environment_file({sharing.TOKEN: str(token)}))
+        elif entry.trigger != "retry":  # which has that of the attempt before
+            given.take_back(found.service)
         waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
         trigger = "queue" if waited and entry.trigger not in ("retry", "catch-up") else entry.trigger
         attempt = _number(entry, "attempt")
@@ -161,11 +168,21 @@ class Dispatcher:
             first_id=entry.fields.get("first"),
             by=entry.fields.get("by"),
         )
+        if beside is not None:  # what it was given is for that unit alone
+            control.start_beside(found, beside, cause)
+            return True
         run_id = control.start(found, cause)
         if attempt:
             state = work_dir(control.scope) / "retry"
             (state / f"{entry.job}.current").write_text(f"{run_id} {attempt} {cause.first_id}\n")
         return True
+
+    def _has_run(self, unit: str) -> bool:
+        store = ledger.current(self._control.scope, self._control.jobs)
+        try:
+            return store.knows(unit)
+        finally:
+            store.close()
 
 
 def _number(entry: Entry, name: str) -> int | None:
