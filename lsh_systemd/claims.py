@@ -18,6 +18,7 @@ from lsh_systemd import analyze, connect, host, unit
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import RUNNING_STATES, TIMER, UNIT, Manager
+from lsh_systemd.queue import Queue
 from lsh_systemd.remote import RemoteAway
 from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope
@@ -30,6 +31,9 @@ _PAUSE_SECONDS = 1.0
 # How far back the newest scheduled time may lie.
 _SPANS = [timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(days=32), timedelta(days=61)]
 _BATCH = 100
+# How reasons begin: ours, and one that lsh_fleet_claim gives.
+UNASKED = "Supabase could not be asked"
+CLOCK_AHEAD = "this host's clock is ahead"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,8 @@ class Verdict:
 def decide(scope: Scope, found: Found, manager: Manager) -> Verdict:
     """Ask for the run of the job's newest scheduled time, now that its timer has elapsed."""
     job = found.valid_job
-    if job.overlap == "queue" and manager.get(found.service, UNIT, "ActiveState") in RUNNING_STATES:
-        return Verdict(reason="the run before still went on")  # another host may have the time to make it
+    if reason := _busy(scope, found, manager):
+        return Verdict(reason=reason)  # another host may have the time to make it
     elapsed = manager.get(found.timer, TIMER, "LastTriggerUSec") or time.time_ns() // 1000
     instant = newest_instant(unit.on_calendar(found.pair.timer), datetime.fromtimestamp(elapsed / 1e6, UTC))
     if instant is None:
@@ -54,10 +58,20 @@ def decide(scope: Scope, found: Found, manager: Manager) -> Verdict:
     except LshError as error:
         if job.fleet_unreachable == "run":
             return Verdict()
-        return Verdict(reason=escape_controls(f"Supabase could not be asked: {error.message}", keep=""))
+        return Verdict(reason=escape_controls(f"{UNASKED}: {error.message}", keep=""))
     if answer["won"]:
         return Verdict(token=int(answer["token"]))
     return Verdict(reason=escape_controls(str(answer["reason"]), keep=""))
+
+
+def _busy(scope: Scope, found: Found, manager: Manager) -> str | None:
+    """Why a run that was claimed now would not be begun (libexec/tick), nor wait for its turn."""
+    overlap = found.valid_job.overlap
+    if overlap in ("queue", "skip") and manager.get(found.service, UNIT, "ActiveState") in RUNNING_STATES:
+        return "the run before still went on"
+    if overlap != "replace" and Queue(scope).of(found.id):
+        return "the run before still waited for its turn"
+    return None
 
 
 def newest_instant(lines: Sequence[str], until: datetime) -> datetime | None:

@@ -33,8 +33,8 @@ _LISTEN_FOLDER, _LISTEN = f"{API_SOCKET}.d", "lsh-listen.conf"
 ASK_SOCKET = "lsh-ask.socket"
 ASK = (ASK_SOCKET, "lsh-ask@.service")
 # Works on the fleet's queue, where lshctl fleet join has been called.
-FLEET_TIMER = "lsh-fleet.timer"
-_FLEET_FILES = ("lsh-fleet.service", FLEET_TIMER)
+FLEET, FLEET_TIMER = "lsh-fleet.service", "lsh-fleet.timer"
+_FLEET_FILES = (FLEET, FLEET_TIMER)
 _POLL = "lsh-poll.conf"  # a drop-in
 # Sends what is new to Supabase, when the agent starts it.
 SYNC = "lsh-sync.service"

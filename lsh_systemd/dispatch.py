@@ -21,7 +21,7 @@ from lsh_systemd.queue import Entry, Queue
 from lsh_systemd.queueing import Caps
 from lsh_systemd.run import Cause
 from lsh_systemd.scope import starting_file, work_dir
-from lsh_systemd.unit import id_of_unit, is_run_unit
+from lsh_systemd.unit import id_of_unit, instances, is_run_unit
 
 if TYPE_CHECKING:
     from lsh_systemd.jobs import Found
@@ -148,10 +148,14 @@ class Dispatcher:
             return False
 
         attempt = _number(entry, "attempt")
+        beside = token if found.valid_job.overlap == "parallel" else None
 
         def note(unit: str, before: str) -> None:
+            given = HeldRuns(control.scope)
             if token is not None:
-                HeldRuns(control.scope).give(unit, sharing.environment_file({sharing.TOKEN: str(token)}))
+                given.give(unit, sharing.environment_file({sharing.TOKEN: str(token)}))
+            elif entry.trigger != "retry":  # which has that of the attempt before
+                given.take_back(unit)
             mark = starting_file(control.scope, unit)
             mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             mark.touch()
@@ -168,6 +172,10 @@ class Dispatcher:
             first_id=entry.fields.get("first"),
             by=entry.fields.get("by"),
         )
+        if beside is not None:  # what it was given is for that unit alone
+            note(instances(found.id, beside), "")
+            control.start_beside(found, beside, cause)
+            return True
         run_id = control.start(found, cause, note=note)
         if attempt:
             state = work_dir(control.scope) / "retry"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from lsh_systemd import alerts, caps, config, connect, daemons, follow, ledger, notify, secrecy, storefile
+from lsh_systemd import alerts, caps, config, connect, daemons, follow, ledger, membership, notify, secrecy, storefile
 from lsh_systemd.alertrule import SLACK_RULE
 from lsh_systemd.batch import unfinished
 from lsh_systemd.control import Control
@@ -52,6 +52,7 @@ class Doctor:
             ("queue", self._queue),
             ("alerts", self._alerts),
             ("supabase", self._supabase),
+            ("fleet", lambda: membership.examine(self.control)),
             ("settings", self._settings),
             ("store", self._store),
             ("clock", self._clock),

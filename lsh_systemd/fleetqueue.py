@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from lsh_systemd import caps, config, host, ledger, sharing
+from lsh_systemd import caps, config, cputime, host, ledger, sharing
 from lsh_systemd.control import Control
 from lsh_systemd.daemons import FLEET_TIMER
 from lsh_systemd.dispatch import Dispatcher
@@ -38,6 +38,8 @@ _PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
 _AWAY_SECONDS = 2.0
 _LONGEST_MESSAGE = 500
+# A pattern of a job's may take exponential time on some values, which are others'.
+_CHECK_SECONDS = 0.25
 
 
 class Worker:
@@ -106,6 +108,8 @@ class Worker:
                 self._forget(each)
         given = [self._take(row) for row in answer["run"]]
         for each in [*(each for each in going_on if not each.begun), *given]:
+            if time.monotonic() - asked > _BEAT_SECONDS:
+                break  # the others when the lease has been renewed
             self._begin(each)
         return bool(ended or given)
 
@@ -189,7 +193,7 @@ class Worker:
         until = time.monotonic() + _BEAT_SECONDS
         while (left := until - time.monotonic()) > 0:
             self._control.manager.wait_for_end_of_a_job(min(left, _PAUSE_SECONDS))
-            if any(each.verdict or (each.begun and not self._goes_on(each)) for each in self._held.all()):
+            if any(not each.begun or not self._goes_on(each) for each in self._held.all()):
                 return
 
     def _stop(self, held: Held) -> None:
@@ -215,11 +219,16 @@ def _given(job: Job, held: Held) -> dict[str, str]:
     """The variables of a run. Raises BadInput for one that the job does not take."""
     if not job.from_fleet:
         raise BadInput(f"{job.id} is not offered to the fleet")
+    try:
+        with cputime.bounded(_CHECK_SECONDS):
+            params = sharing.check_params(job, held.params)
+    except TimeoutError as error:
+        raise BadInput(f"matching the parameters takes {error}", hint="a pattern with fewer repetitions") from None
     return {
         sharing.TOKEN: str(held.token),
         "LSH_QUEUE_ID": str(held.id),
         "LSH_QUEUE_USER": sharing.check_value("user", held.user),
-        **sharing.check_params(job, held.params),
+        **params,
     }
 
 

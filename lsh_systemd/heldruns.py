@@ -87,6 +87,11 @@ class HeldRuns:
         """Write what the unit reads as its EnvironmentFile=."""
         self._write(fleet_dir(self._scope) / unit, text)
 
+    def take_back(self, unit: str) -> None:
+        """Let the unit's next run find nothing."""
+        with contextlib.suppress(OSError):
+            (fleet_dir(self._scope) / unit).unlink()
+
     def _write(self, file: Path, text: str) -> None:
         temporary = file.with_name(f".{file.name}.new")
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from lsh_systemd.audit import Actor
 from lsh_systemd.errors import LshError
+from lsh_systemd.heldruns import HeldRuns
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.journal import Journal
 from lsh_systemd.manager import RUNNING_STATES, SERVICE, UNIT, Manager, ManagerError
@@ -38,6 +39,8 @@ class Runs:
                 return before
             service, before = instances(found.id, time.time_ns() // 1000), ""
             self.manager.pin(service)
+        if cause is None:
+            HeldRuns(self.scope).take_back(service)  # what the last run was given that the fleet wanted
         if cause and cause.trigger == "catch-up" and cause.due_usec is not None and found.valid_job.catch_up == "all":
             self._tell_due(found.id, cause.due_usec)
         note(service, before)
@@ -58,6 +61,7 @@ class Runs:
         """End the run in progress, where there is one, and start the job; the new run's id."""
         self.manager.pin(found.service)
         before = self.invocation_id(found.service)
+        HeldRuns(self.scope).take_back(found.service)
         self.manager.restart(found.service)
         return self._begun(found.service, before, Cause(by=self.actor.name))
 

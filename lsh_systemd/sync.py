@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from lsh_systemd import __version__, analyze, connect, host, ledger, mirrored
@@ -26,13 +27,15 @@ from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope, state_dir
 from lsh_systemd.status import overview, schedule_text
 from lsh_systemd.store import Store
-from lsh_systemd.unsent import HEARTBEAT_SECONDS, KINDS, Progress, Unsent
+from lsh_systemd.unsent import HEARTBEAT_SECONDS, KINDS, Progress, Rename, Unsent
 
 BATCH = 500
 # The first of our migrations over there that has all that is sent. A newer one may have more.
-SCHEMA = "20261122000200"
+SCHEMA = "20261122000400"
 # What the outputs of a request may come to: a request has to get through a slow line in time.
 _OUTPUT_CHARACTERS = 1 << 20
+# A renamed job's rows are renamed where they are, so many for each that a batch has.
+_RENAMED_AT_ONCE = 10
 # A request is made again at once so often, if that is not asked to take longer than this.
 _PAUSES_SECONDS = (0.5, 1.0, 2.0)
 _PATIENCE_SECONDS = 5.0
@@ -105,8 +108,12 @@ class Sync:
         self._send_jobs(tally)
         # What was too much at once for the line, or for the server's patience, may go in smaller pieces.
         limit = max(1, self._batch >> min(before.tries, 9))
-        for kind in KINDS:
-            self._send(kind, limit, tally)
+        while True:
+            self._send_renames(limit, tally)
+            for kind in KINDS:
+                self._send(kind, limit, tally)
+            if not self.unsent.renames():
+                return
 
     def _check_schema(self) -> None:
         version = str(self._patiently(lambda: self.remote.rpc("lsh_schema_version")))
@@ -146,6 +153,21 @@ class Sync:
         rows = self._patiently(lambda: list(self.remote.select("jobs", columns="id", where=where, order=["id"])))
         return {row["id"]: "" for row in rows}
 
+    def _send_renames(self, limit: int, tally: Tally) -> None:
+        """One by one and before all that has changed since: what is there goes by the names of before it."""
+        for each in self.unsent.renames():
+            while self._patiently(partial(self._rename, each, limit * _RENAMED_AT_ONCE)):
+                pass
+            self.unsent.settle_rename(each)
+            tally.sent["renames"] += 1
+
+    def _rename(self, rename: Rename, most: int) -> bool:
+        """So many rows; whether there may be more."""
+        where = {"on_host": self._host, "of_scope": self._owner}
+        ids = {"old_id": rename.before, "new_id": rename.after}
+        limits = {"renamed_at": rfc3339(rename.at_usec), "most": most}
+        return self.remote.rpc("lsh_job_renamed", where | ids | limits) is True
+
     def _send(self, kind: str, limit: int, tally: Tally) -> None:
         """All that waits of a kind. While the server has one batch, the next is made ready, and the last is settled."""
         with ThreadPoolExecutor(1) as network:
@@ -175,7 +197,8 @@ class Sync:
 
     def _batches(self, kind: str, limit: int) -> Iterator[_Batch]:
         last = 0
-        while page := self.unsent.page(kind, last, limit):
+        # Of a job that was renamed meanwhile, nothing goes by its new name before Supabase has heard of that.
+        while (page := self.unsent.page(kind, last, limit)) and not self.unsent.renames():
             last = page[-1][0]
             rows = [
                 (version, _ROWS[kind](values, host=self._host, scope=self._owner))

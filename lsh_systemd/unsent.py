@@ -1,4 +1,5 @@
-"""What Supabase has not got yet, as the ledger's tables have it: sync_outbox, sync_jobs and sync_log."""
+"""What Supabase has not got yet, as the ledger's tables have it: sync_outbox, sync_renames,
+sync_jobs and sync_log."""
 
 import json
 import random
@@ -50,6 +51,16 @@ class Refused:
     at_usec: int
 
 
+@dataclass(frozen=True)
+class Rename:
+    """A job had another id until then."""
+
+    id: int
+    before: str
+    after: str
+    at_usec: int
+
+
 def pause_after(tries: int) -> float:
     """How many seconds to wait after so many failures in a row: each time twice as long, and never quite the same, so
     that hosts that were cut off together do not come back together."""
@@ -97,7 +108,7 @@ class Unsent:
         return self.store.state(_ON) is not None
 
     def _forget(self) -> None:
-        for table in ("sync_outbox", "sync_jobs"):
+        for table in ("sync_outbox", "sync_renames", "sync_jobs"):
             self._do(f"DELETE FROM {table}")
         self.store.set_state(_PROGRESS, None)
 
@@ -111,7 +122,8 @@ class Unsent:
         return counts
 
     def is_waiting(self) -> bool:
-        return bool(self._do("SELECT 1 FROM sync_outbox WHERE refused IS NULL LIMIT 1"))
+        waits = "SELECT EXISTS (SELECT 1 FROM sync_outbox WHERE refused IS NULL) OR EXISTS (SELECT 1 FROM sync_renames)"
+        return bool(self._do(waits)[0][0])
 
     def page(self, kind: str, after: int, limit: int) -> list[tuple[int, str, Sequence[Any] | None]]:
         """What waits with a version above ``after``, in their order: version, id, and the values of the columns that
@@ -187,6 +199,14 @@ class Unsent:
         return int(count)
 
     # --- jobs
+
+    def renames(self) -> list[Rename]:
+        """What jobs have been renamed since Supabase was last told, in the order of that."""
+        return [Rename(*row) for row in self._do('SELECT id, "before", "after", at_usec FROM sync_renames ORDER BY id')]
+
+    def settle_rename(self, rename: Rename) -> None:
+        with self.store.transaction():
+            self._do("DELETE FROM sync_renames WHERE id = ?", rename.id)
 
     def jobs(self) -> dict[str, str]:
         """Those that Supabase has: id → digest of the row."""

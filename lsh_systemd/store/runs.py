@@ -1,5 +1,6 @@
 """The runs in the ledger."""
 
+import time
 from collections.abc import Iterable
 
 from lsh_systemd.failure import failure
@@ -91,6 +92,11 @@ class Runs(Database):
             for table in ("alert_open", "alerts", "missed_checks"):
                 self._db.execute(f"UPDATE OR REPLACE {table} SET job = ? WHERE job = ?", (new, old))
             self._db.execute("UPDATE OR REPLACE alert_mutes SET name = ? WHERE kind = 'job' AND name = ?", (new, old))
+            self._db.execute(
+                'INSERT INTO sync_renames ("before", "after", at_usec) SELECT ?, ?, ? '
+                "WHERE EXISTS (SELECT 1 FROM state WHERE key = 'sync')",
+                (old, new, time.time_ns() // 1000),
+            )
 
     def settle(self) -> None:
         """Reckon anew the days that have changed, if they are many; a few cost a reader less than writing would."""

@@ -1,6 +1,7 @@
 """What reports ask is answered by an index, in a ledger that is large enough for PostgreSQL to prefer one."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +85,20 @@ def test_an_index_answers(filled: Stack, role: str, query: str, index: str) -> N
     assert index in {node.get("Index Name") for node in nodes}, told
     large = {"runs", "run_output", "audit", "alerts"}
     assert not [node for node in nodes if node["Node Type"] == "Seq Scan" and node["Relation Name"] in large], told
+
+
+def test_a_report_with_many_rows_does_not_compare_each_with_each(filled: Stack) -> None:
+    """There are 20,000 of hosts and their jobs: EXPLAIN of what the function does, with its parameters filled in."""
+    body = filled.sql("\\connect filled\nSELECT prosrc FROM pg_proc WHERE proname = 'lsh_fleet_report'")
+    given = {"grouped": "'both'", "of_hosts": "null::uuid[]", "of_jobs": "null::text[]"}
+    given |= {"since": "null::timestamptz", "until": "null::timestamptz"}
+    for name, value in given.items():
+        body, count = re.subn(rf"\b{name}\b", value, body)
+        assert count
+    told = filled.sql(f"\\connect filled\nEXPLAIN (FORMAT JSON) {body}")
+    nodes = [*_nodes(json.loads(told)[0]["Plan"])]
+    assert len(nodes) > 5
+    assert not [node for node in nodes if node["Node Type"] == "Nested Loop"], told
 
 
 def test_output_that_nobody_asks_for_is_not_read(filled: Stack) -> None:

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from tests.supabase.project import migrated
 from tests.supabase.stack import Stack
 from tests.system import roots
+from tests.system.booted import Booted
 from tests.system.lsh import Lsh, seconds
 from tests.system.machine import Machine, eventually
+from tests.system.test_catch_up import set_back
 
 NewMachine = Callable[..., Machine]
 _ROW = """
@@ -40,6 +43,15 @@ def member(machine: Machine, stack: Stack, more: str = "") -> Lsh:
     machine.write("/etc/lsh/supabase.key", stack.secret_key)
     machine.run("chmod", "600", "/etc/lsh/supabase.key")
     return Lsh(machine, "system")
+
+
+def user_member(machine: Booted, stack: Stack) -> Lsh:
+    lsh, folder = Lsh(machine, "user"), "/home/bob/.config/lsh"
+    machine.run("mkdir", "-p", folder, user=lsh.user)
+    machine.write(f"{folder}/lsh.toml", f'[supabase]\nurl = "{stack.url}"\n', user=lsh.user)
+    machine.write(f"{folder}/supabase.key", stack.secret_key, user=lsh.user)
+    machine.run("chmod", "600", f"{folder}/supabase.key")
+    return lsh
 
 
 def by_instant(fleet: list[Lsh], job: str, every: int) -> dict[int, list[dict[str, Any]]]:
@@ -116,8 +128,9 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
         lsh.add(*options, "--", tell, name="resize")
         lsh.add("--from-fleet", "--param", "SPAN", "--", "sleep $SPAN", name="rest")
         lsh.add("--from-fleet", "--", "exit 7", name="fails")
+        lsh.add("--from-fleet", "--param", "A=(a+)+$", "--", "true", name="slow")
         lsh.add("--", "true", name="private")
-        assert "It offers fails, resize, rest." in lsh("fleet", "join", "--poll", "1s").stdout
+        assert "It offers fails, resize, rest, slow." in lsh("fleet", "join", "--poll", "1s").stdout
 
     def enqueue(*argv: str) -> int:
         return int(first.json_of("fleet", "enqueue", *argv)["id"])
@@ -146,6 +159,7 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
         enqueue("resize", "--param", "FILE=../x"),
         enqueue("resize", "--param", "SIZE=1"),
         enqueue("resize", "--param", "FILE=x", "--param", "PATH=/tmp"),
+        enqueue("slow", "--param", f"A={'a' * 3000}!"),  # its pattern would not be through with that in this universe
     ]
     fails = enqueue("fails", "--retries", "1")
     private, nowhere = enqueue("private"), enqueue("no such job")
@@ -219,11 +233,7 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
     assert [queued(each)["state"] for each in (once, again)] == ["lost", "succeeded"]
     assert first.machine.run("ls", "/var/lib/lsh/fleet").stdout == ""
     # a user's own queue
-    bob = Lsh(first.machine, "user")
-    bob.machine.run("mkdir", "-p", "/home/bob/.config/lsh", user="bob")
-    bob.machine.write("/home/bob/.config/lsh/lsh.toml", f'[supabase]\nurl = "{stack.url}"\n', user="bob")
-    bob.machine.write("/home/bob/.config/lsh/supabase.key", stack.secret_key, user="bob")
-    bob.machine.run("chmod", "600", "/home/bob/.config/lsh/supabase.key")
+    bob = user_member(first.machine, stack)
     bob.add("--from-fleet", "--param", "A", "--", 'echo "$A"', name="own")
     bob("fleet", "join", "--poll", "1s")
     assert ended(enqueue("own", "--param", "A=$x y", "--of-user", "bob"))["state"] == "succeeded"
@@ -234,6 +244,139 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
     second("fleet", "enqueue", "fails", "--key", "k", "--host", "nobody")
     assert "has that key already" in second("fleet", "enqueue", "fails", "--key", "k").stdout
     assert queued(waits)["state"] == "queued"
+
+
+def test_once_in_the_fleet_with_all_else_that_a_job_may_have(new_machine: NewMachine, stack: Stack) -> None:
+    """Caps, overlaps, retries, a user's own jobs, a time off: each time that is claimed has its run, with its token."""
+    machine = new_machine("bookworm")
+    root, bob = member(machine, stack), user_member(machine, stack)
+    say, claim = "echo token=$LSH_FENCING_TOKEN", "--once-in-fleet"
+
+    def claimed(job: str, scope: str = "user:bob") -> set[str]:
+        tokens = "SELECT 'token=' || token FROM public.fleet_claims WHERE host IS NOT NULL"
+        return set(stack.sql(f"{tokens} AND job = '{job}' AND scope = '{scope}'").split())
+
+    bob("limits", "set", "--group", "db=1")
+    holder = bob.add("--group", "db", "--", "sleep 14")
+    bob("start", holder)
+    every = ("--calendar", "*:*:0/6", claim)
+    waits = bob.add(*every, "--group", "db", "--", f"{say}; sleep 3")
+    beside = bob.add(*every, "--group", "db", "--overlap", "parallel", "--", f"{say}; sleep 3")
+    skips = bob.add(*every, "--overlap", "skip", "--", f"{say}; sleep 8")
+    replaced = bob.add(*every, "--overlap", "replace", "--", f"{say}; sleep 60")
+    retried = bob.add(*every, "--retries", "2", "--retry-delay", "300ms", "--", f"{say}; exit 3")
+    jobs = [waits, beside, skips, replaced, retried]
+
+    def results(job: str) -> Counter[str]:
+        return Counter(run["reason"] or run["result"] for run in bob.runs(job) if run["result"])
+
+    late = "the run before still waited for its turn"
+    eventually(lambda: results(waits)[late] and results(waits)["success"], timeout=90)
+    eventually(lambda: results(skips)["the run before still went on"] and results(skips)["success"], timeout=60)
+    eventually(lambda: results(beside)["success"] >= 2, timeout=60)
+    eventually(lambda: results(replaced)["signal"] >= 2, timeout=60)
+    for job in jobs:
+        bob("disable", job)
+    eventually(lambda: "lsh-claim@" not in bob.systemctl("list-units", "--state=activating").stdout, timeout=30)
+    eventually(lambda: {row["job"] for row in bob.json("queue")} <= {replaced}, timeout=60)
+    bob("stop", replaced)
+    under_way = {"running", "retrying"}
+    eventually(lambda: under_way.isdisjoint(each["state"] for each in bob.json("list")), timeout=30)
+    for job in jobs:
+        made = [run for run in bob.runs(job) if run["output"]]
+        assert {run["output"].strip() for run in made} == claimed(job)
+        firsts = [run["output"] for run in made if run["attempt"] == 1]
+        assert len(firsts) == len(set(firsts))  # and none twice
+    attempts: dict[str, list[str]] = defaultdict(list)
+    for run in bob.runs(retried):
+        if run["output"]:
+            attempts[run["first_id"] or run["id"]].append(run["output"])
+    assert all(len(set(each)) == 1 for each in attempts.values())
+    assert max(map(len, attempts.values())) == 3
+    # What the fleet gave is for no other run.
+
+    def by_hand(job: str) -> list[str]:
+        runs = [run for run in bob.runs(job) if run["trigger"] == "manual" and run["result"]]
+        return [run["output"] for run in runs]
+
+    bob.systemctl("start", f"lsh-{skips}.service")
+    bob("start", retried)
+    assert eventually(lambda: by_hand(skips), timeout=20) == ["token=\n"]
+    assert eventually(lambda: by_hand(retried), timeout=20) == ["token=\n"]
+
+    # A time off: it is made up for, where nobody else has; a retry that was to come is still that of its time.
+    hourly = ("--schedule", "0 * * * *", "--catch-up", "once", claim)
+    ours, theirs = (root.add(*hourly, "--", say) for _ in range(2))
+    again = root.add("--at", "+4s", claim, "--retries", "1", "--retry-delay", "8s", "--", f"{say}; exit 1")
+    eventually(lambda: root.json("show", again)["state"] == "retrying", timeout=40)
+    machine.kill()
+    for job in (ours, theirs):
+        set_back(root, job, datetime.now(UTC) - timedelta(hours=3))
+    stack.sql(f"""
+        INSERT INTO public.fleet_claims (tenant, scope, job, instant, claimant)
+        SELECT 'default', 'system', '{theirs}', date_trunc('hour', now()) + n * interval '1 hour', gen_random_uuid()
+        FROM generate_series(0, 1) AS n""")
+    machine.boot()
+    (late_one,) = root.ended(ours, timeout=60)
+    assert {late_one["output"].strip()} == claimed(ours, "system")
+    (left,) = root.ended(theirs, timeout=60)
+    assert left["result"] == "skipped" and "makes the run of" in left["reason"]
+    both = root.ended(again, 2, timeout=60)
+    assert [run["attempt"] for run in both] == [1, 2]
+    assert {run["output"].strip() for run in both} == claimed(again, "system")
+
+
+def test_doctor_knows_what_a_fleet_would_never_notice(lsh: Lsh) -> None:
+    home, run = {"system": ("/etc/lsh", "/run"), "user": ("/home/bob/.config/lsh", "/run/user/1000")}[lsh.scope]
+
+    def shell(script: str) -> None:
+        lsh.machine.run("sh", "-c", script, user=lsh.user)
+
+    def told() -> dict[str, str | None]:
+        """Of the fleet: what is amiss → what to do."""
+        found = [each for each in lsh("doctor", "--json", check=False).json() if each["check"] == "fleet"]
+        assert found
+        return {each["message"]: each["fix"] for each in found if each["level"] != "ok"}
+
+    def only(words: str, fix: str) -> None:
+        ((message, do),) = told().items()
+        assert words in message and fix in (do or ""), (message, do)
+
+    heard = f"{run}/lsh/fleet/heard"
+    join = f"lshctl --{lsh.scope} fleet join"
+    try:
+        assert told() == {}
+        each = lsh.add("--calendar", "*:*:0/2", "--once-in-fleet", "--disabled", "--", "true")
+        alone = lsh.add("--calendar", "*-*-01", "--once-in-fleet", "--fleet-unreachable", "run", "--", "true")
+        assert told().keys() == {f"no Supabase project is set: {alone} run on each host"}
+        shell(f"mkdir -p {home}; echo '[supabase]\nurl = \"http://127.0.0.1:9\"' >{home}/lsh.toml")
+        shell(f"umask 077; echo sb_secret_x >{home}/supabase.key")
+        assert told() == {}
+        lsh("remove", alone)
+        # A claim that got no answer.
+        lsh("enable", each)
+        lsh.ended(each, timeout=40)
+        only(f"{each} had no run at the last time: Supabase could not be asked: ", "supabase test")
+        lsh("remove", each)
+        # The queue.
+        offered = lsh.add("--from-fleet", "--", "true")
+        only(f"offers {offered} to the fleet and has not joined", join)
+        lsh("fleet", "join", "--poll", "2h")
+        shell(f"mkdir -p {run}/lsh/fleet; cut -d' ' -f1 /proc/uptime >{heard}")
+        assert told() == {}
+        shell(f"echo -900000 >{heard}")
+        only("the fleet was last heard of 9", "-u lsh-fleet.service")
+        lsh.systemctl("stop", "lsh-fleet.timer")
+        only("lsh-fleet.timer is inactive", join)
+        shell(f"echo '[fleet]\nslots = 0' >>{home}/lsh.toml")
+        assert any("leaves no slots" in message for message in told())
+        lsh("remove", offered)
+        assert any("offers it no job" in message for message in told())
+        shell(f"chmod 644 {home}/supabase.key")
+        only("no runs of the fleet's queue are made here", "chmod 600")
+    finally:
+        lsh("fleet", "leave", check=False)
+        shell(f"rm -f {heard} {home}/supabase.key {home}/lsh.toml")
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,16 @@ FLOORS = {
     0: "errors",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
     "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields "
-    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored playbook plots queueing retry "
-    "rollup rows run said sandbox schedule scope sharing shellwords span spec stats surprises text timetable unit "
-    "writers zones "
-    "pythonjobs pythonspec",
-    2: "alertfile analyze caps checkout config crontabs figures heldruns host ics journal manager notify probe queue "
-    "remote sayings schema scripts seal shellcheck specfiles ssh stamps store storefile teamfiles unitdir vault "
-    "interpreter",
+    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored playbook plots pythonjobs "
+    "pythonspec queueing retry rollup rows run said sandbox schedule scope sharing shellwords span spec stats "
+    "surprises text timetable unit writers zones",
+    2: "alertfile analyze caps checkout config cputime crontabs figures heldruns host ics interpreter journal "
+    "manager notify probe queue remote sayings schema scripts seal shellcheck specfiles ssh stamps store "
+    "storefile teamfiles unitdir vault",
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
-    "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits missed once "
-    "outbox refresh report retention runs secrecy standing status stuck sync teamsecrets trust unsent "
-    "pythonrun",
+    "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits membership "
+    "missed once outbox pythonrun refresh report retention runs secrecy standing status stuck sync teamsecrets "
+    "trust unsent",
     4: "__init__ agent api cli jobmanager lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
