@@ -29,6 +29,9 @@ ALERT = "lsh-alert.service"
 API, API_SOCKET = "lsh-api.service", "lsh-api.socket"
 # Where the socket listens, if not where its unit says.
 _LISTEN_FOLDER, _LISTEN = f"{API_SOCKET}.d", "lsh-listen.conf"
+# Asks Supabase for the API, which has no network.
+ASK_SOCKET = "lsh-ask.socket"
+ASK = (ASK_SOCKET, "lsh-ask@.service")
 # Works on the fleet's queue, where lshctl fleet join has been called.
 FLEET_TIMER = "lsh-fleet.timer"
 _FLEET_FILES = ("lsh-fleet.service", FLEET_TIMER)
@@ -76,14 +79,14 @@ def disable_api(manager: Manager) -> None:
     """Listen no more; units that ``enable_api`` wrote are removed."""
     folder = UnitDir(unit_dir(manager.scope))
     with folder.locked():
-        for name in (API_SOCKET, API):
+        for name in (API_SOCKET, API, ASK_SOCKET):
             if manager.get(name, UNIT, "ActiveState") not in ("inactive", "failed"):
                 manager.stop(name)
                 manager.wait(name, {"inactive", "failed"}, seconds=30)
         folder.remove(f"sockets.target.wants/{API_SOCKET}", f"{_LISTEN_FOLDER}/{_LISTEN}")
         with contextlib.suppress(OSError):  # an administrator's own drop-ins stay
             (folder.path / _LISTEN_FOLDER).rmdir()
-        folder.remove(*(name for name in (API, API_SOCKET) if (folder.text(name) or "").startswith(_MARK)))
+        folder.remove(*(name for name in (API, API_SOCKET, *ASK) if (folder.text(name) or "").startswith(_MARK)))
 
 
 def join(manager: Manager, poll: timedelta | None) -> None:

@@ -20,7 +20,7 @@ from lsh_systemd.manager import RUNNING_STATES, UNIT
 from lsh_systemd.queue import Entry, Queue
 from lsh_systemd.queueing import Caps
 from lsh_systemd.run import Cause
-from lsh_systemd.scope import work_dir
+from lsh_systemd.scope import starting_file, work_dir
 from lsh_systemd.unit import id_of_unit, is_run_unit
 
 if TYPE_CHECKING:
@@ -141,16 +141,20 @@ class Dispatcher:
         return started
 
     def _start_once(self, found: "Found", entry: Entry) -> bool:
-        """Start the run; not one whose start a dispatcher had noted that died then, if systemd has made it."""
-        control = self._control
-        control.manager.pin(found.service)
-        before = control.invocation_id(found.service)
-        noted = entry.fields.get("starting")
-        if noted is not None and noted != (before or "none"):
+        """Start the run; not one that a dispatcher which died then had asked systemd for."""
+        control, token = self._control, _number(entry, "token")
+        if self._was_started(entry):
+            print(f"{entry.job}: was started already", file=sys.stderr)
             return False
-        self._queue.note_start(entry, before)
-        if (token := _number(entry, "token")) is not None:
-            HeldRuns(control.scope).give(found.service, sharing.environment_file({sharing.TOKEN: str(token)}))
+
+        def note(unit: str, before: str) -> None:
+            if token is not None:
+                HeldRuns(control.scope).give(unit, sharing.environment_file({sharing.TOKEN: str(token)}))
+            mark = starting_file(control.scope, unit)
+            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mark.touch()
+            self._queue.note_start(entry, unit, before)
+
         waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
         trigger = "queue" if waited and entry.trigger not in ("retry", "catch-up") else entry.trigger
         attempt = _number(entry, "attempt")
@@ -161,11 +165,21 @@ class Dispatcher:
             first_id=entry.fields.get("first"),
             by=entry.fields.get("by"),
         )
-        run_id = control.start(found, cause)
+        run_id = control.start(found, cause, note=note)
         if attempt:
             state = work_dir(control.scope) / "retry"
             (state / f"{entry.job}.current").write_text(f"{run_id} {attempt} {cause.first_id}\n")
         return True
+
+    def _was_started(self, entry: Entry) -> bool:
+        """Whether systemd has made the run whose start is noted. It knows the run by its id while that goes on; when
+        it has ended, the unit may have been forgotten, but with its runtime folder went the file that was put there."""
+        unit, before = entry.fields.get("starting"), entry.fields.get("before")
+        if unit is None:
+            return False
+        self._control.manager.pin(unit)  # first: what ends now leaves one trace or the other
+        ran = self._control.invocation_id(unit) not in ("", before)
+        return ran or not starting_file(self._control.scope, unit).exists()
 
 
 def _number(entry: Entry, name: str) -> int | None:

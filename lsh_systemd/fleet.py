@@ -2,7 +2,7 @@
 the same runs."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lsh_systemd.errors import BadInput
@@ -104,6 +104,21 @@ class Fleet:
                 raise BadInput(f"no host {visible(each)} has reported", hint="lshctl fleet hosts")
             found += ids
         return found
+
+
+def shaped(run: Run, more: Row) -> Row:
+    """One of ``Fleet.runs`` as ``fleet runs --json`` promises it."""
+    return {name: value for name, value in (run.to_json() | more).items() if name != "output"}
+
+
+def answer(fleet: Fleet, what: str, asked: Mapping[str, Any]) -> list[Row]:
+    """The answer to a question by its name, in the shape that the command of that name promises."""
+    if what == "runs":
+        return [shaped(run, more) for run, more in fleet.runs(**asked)]
+    questions: dict[str, Callable[..., list[Row]]] = {"hosts": fleet.hosts, "jobs": fleet.jobs, "report": fleet.report}
+    if what not in questions:
+        raise BadInput(f"the fleet is not asked for {visible(what)}")
+    return questions[what](**asked)
 
 
 def _is_online(row: Row, now_usec: int) -> bool:

@@ -30,7 +30,7 @@ PREFIX = "lsh-"
 LONGEST_ID = 200
 # Names of our own daemons' units (lsh-agent.service, …).
 RESERVED_IDS = frozenset(
-    "after agent alert api catch-up claim collect failed fleet prune queue record refresh succeeded sync tell-end "
+    "after agent alert api ask catch-up claim collect failed fleet prune queue record refresh succeeded sync tell-end "
     "tell-start tick".split()
 )
 DEFAULT_SHELL = "/bin/sh"

@@ -102,9 +102,9 @@ class Queue:
             with contextlib.suppress(OSError):
                 (self.path / entry.name).rename(self.path / f"{entry.rank}:{entry.since_usec}:{new}")
 
-    def note_start(self, entry: Entry, before: str) -> None:
-        """Note that it is being started, and the id of the job's run before: see ``dispatch``."""
+    def note_start(self, entry: Entry, unit: str, before: str) -> None:
+        """Note the unit that is being started for it, and the id of that one's run before: see ``dispatch``."""
         path = self.path / entry.name
         temporary = self.path / f".{entry.job}.start"
-        temporary.write_text(path.read_text() + f"starting={before or 'none'}\n")
+        temporary.write_text(path.read_text() + f"starting={unit}\nbefore={before}\n")
         temporary.replace(path)

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 
 from lsh_systemd.audit import Actor
 from lsh_systemd.errors import LshError
@@ -23,9 +24,12 @@ class Runs:
     def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal, actor: Actor) -> None:
         self.scope, self.manager, self.jobs, self.journal, self.actor = scope, manager, jobs, journal, actor
 
-    def start(self, found: Found, cause: Cause | None = None) -> str:
+    def start(
+        self, found: Found, cause: Cause | None = None, *, note: Callable[[str, str], None] = lambda unit, before: None
+    ) -> str:
         """Start the job now, without waiting for its end; the run's id. One that runs already is not started again.
-        Without a cause, it is the actor who wants it."""
+        Without a cause, it is the actor who wants it. ``note``: called with the unit and the id of its run before,
+        just before systemd is asked."""
         service = found.service
         self.manager.pin(service)
         before = self.invocation_id(service)
@@ -36,6 +40,7 @@ class Runs:
             self.manager.pin(service)
         if cause and cause.trigger == "catch-up" and cause.due_usec is not None and found.valid_job.catch_up == "all":
             self._tell_due(found.id, cause.due_usec)
+        note(service, before)
         self.manager.start(service)
         return self._begun(service, before, cause or Cause(by=self.actor.name))
 

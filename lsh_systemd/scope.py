@@ -72,6 +72,11 @@ def said_file(scope: Scope, unit: str) -> Path:
     return (Path("/run") if scope is Scope.SYSTEM else runtime_dir()) / "lsh/said" / unit / "metrics"
 
 
+def starting_file(scope: Scope, unit: str) -> Path:
+    """What goes with the unit's next run: systemd removes it with the RuntimeDirectory= of the unit."""
+    return said_file(scope, unit).with_name("starting")
+
+
 def runtime_dir() -> Path:
     """The caller's $XDG_RUNTIME_DIR, or where systemd puts it."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")

@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from lsh_systemd import __version__
-from lsh_systemd.api import changes, events, jobs, livelogs, metrics, problems, runs, seed4, seed5
+from lsh_systemd.api import changes, events, fleet, jobs, livelogs, metrics, problems, runs, seed4, seed5
 from lsh_systemd.api.dash import forms, job, overview, session
 from lsh_systemd.api.dash import jobs as dash_jobs
 from lsh_systemd.api.dash import runs as dash_runs
@@ -40,6 +40,7 @@ _TWICE = (
     jobs.routes,
     changes.routes,
     runs.routes,
+    fleet.routes,
     events.routes,
     livelogs.routes,
     metrics.routes,

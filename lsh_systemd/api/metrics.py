@@ -15,6 +15,7 @@ from lsh_systemd import __version__
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.queue import Queue
+from lsh_systemd.unsent import KINDS, Unsent
 
 routes = router(tags=["live"])
 # The upper ends of the durations' buckets, in seconds.
@@ -52,7 +53,7 @@ _counts = Counts()
 
 @routes.get("/metrics", openapi_extra=needs("viewer"), response_class=Response)
 def metrics(desk: Annotated[Desk, Depends(desk)]) -> Response:
-    """Counts, durations, next runs, the queue and the agent, in Prometheus' text format."""
+    """Counts, durations, next runs, the queue, the agent and the sync, in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Scrape(desk))
     return Response(generate_latest(registry), media_type=_CONTENT)
@@ -77,6 +78,8 @@ class _Scrape:
         if (collected := collected_seconds(desk.parts.ledger().cursor())) is not None:
             name = "lsh_collected_timestamp_seconds"
             yield GaugeMetricFamily(name, "Up to when the journal has been read.", value=collected)
+        if seen is None:
+            yield from _sync(Unsent(desk.parts.ledger()))
 
     def _jobs(self) -> Iterator[Metric]:
         statuses = self._desk.statuses(self._desk.all())
@@ -96,6 +99,23 @@ class _Scrape:
             if run and not run.running:
                 good.add_metric([each.found.id], int(run.result == "success"))
         yield from (following, last, good)
+
+
+def _sync(unsent: Unsent) -> Iterator[Metric]:
+    """How far Supabase is behind; nothing where no project is set."""
+    if not unsent.is_on():
+        return
+    counts, progress = unsent.waiting(), unsent.progress()
+    waiting = GaugeMetricFamily("lsh_sync_waiting", "What Supabase has not got yet.", labels=["kind"])
+    for kind in KINDS:
+        waiting.add_metric([kind], counts.get(kind, 0))
+    yield waiting
+    refused = len(unsent.refused())
+    yield GaugeMetricFamily("lsh_sync_refused", "What Supabase has refused.", value=refused)
+    yield GaugeMetricFamily("lsh_sync_failures", "How often sending has failed in a row.", value=progress.tries)
+    if progress.sent_usec:
+        name = "lsh_sync_sent_timestamp_seconds"
+        yield GaugeMetricFamily(name, "When Supabase last had all that there was.", value=progress.sent_usec / 1e6)
 
 
 def _runs(rows: list[Row]) -> Iterator[Metric]:

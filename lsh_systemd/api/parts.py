@@ -117,6 +117,11 @@ class Desk:
     def all(self) -> list[Found]:
         return [found for found in self.parts.jobs.all() if self.caller.sees(found.id, found.job)]
 
+    def for_all(self) -> None:
+        """Raise Forbidden for a key that is for some jobs only."""
+        if self.caller.jobs:
+            raise Forbidden("this is about all jobs, and the key is for some only")
+
     def job(self, name: str) -> Found:
         """Raises JobNotFound, also for a job that the key is not for: that it is there is not told."""
         found = self.parts.jobs.find(name)

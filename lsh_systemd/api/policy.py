@@ -18,14 +18,17 @@ from lsh_systemd.scope import Scope
 from lsh_systemd.text import visible
 
 # By these a job could reach what its user and its sandbox keep from it: files that systemd reads as root, secrets,
-# paths, the network as root's process, commands and other jobs that are started in its name.
+# paths, the network as root's process, commands and other jobs that are started in its name; or other machines: it
+# could claim the times of their jobs, and be started by whoever may ask the fleet for work.
 GUARDED = (
     "allow_dangerous",
     "condition",
     "env_file",
+    "from_fleet",
     "io_max",
     "on_failure",
     "on_success",
+    "once_in_fleet",
     "ping",
     "secrets",
     "when_path",

@@ -30,6 +30,10 @@ class Busy(LshError):
     """Too many do the same already."""
 
 
+class Elsewhere(LshError):
+    """Supabase did not do it, or how it is reached is not right."""
+
+
 class Changed(BadInput):
     """If-Match names another version."""
 
@@ -49,6 +53,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (Changed, 412),
     (NoMatchGiven, 428),
     (Busy, 503),
+    (Elsewhere, 502),
     (Conflict, 409),
     (AccessDenied, 403),
     (ManagerUnavailable, 503),

@@ -22,6 +22,7 @@ from lsh_systemd.explaining import explain
 from lsh_systemd.figures import Figures
 from lsh_systemd.insights import insights
 from lsh_systemd.loglines import journalctl
+from lsh_systemd.outbox import Outbox
 from lsh_systemd.report import Reporter
 from lsh_systemd.run import Run, rfc3339
 from lsh_systemd.sayings import told
@@ -250,6 +251,7 @@ def explain_cron(
 @routes.get("/secrets", openapi_extra=needs("admin"))
 def secrets(desk: Here) -> Response:
     """The names of the secrets. What they hold is told to jobs only."""
+    desk.for_all()
     stored = Vault(desk.scope, encrypts=False, takes_large=False).all()
     return Json(
         [{"name": each.name, "changed_at": rfc3339(each.changed_usec), "encrypted": each.encrypted} for each in stored]
@@ -259,6 +261,7 @@ def secrets(desk: Here) -> Response:
 @routes.get("/alerts", openapi_extra=needs("admin"))
 def alerts(desk: Here) -> Response:
     """The rules of who is told of what; of their URLs without what may be a password."""
+    desk.for_all()
     return Json(
         [
             {
@@ -270,6 +273,14 @@ def alerts(desk: Here) -> Response:
             for rule in rules_of(desk.scope)
         ]
     )
+
+
+@routes.get("/alerts/history", openapi_extra=needs("admin"))
+def alerts_told(desk: Here, limit: Limit = 50) -> Response:
+    """What has been told, or waits to be; the newest first."""
+    seen = desk.seen_ids()
+    found = Outbox(desk.store()).history(limit if seen is None else 0)
+    return Json([each.to_json() for each in found if seen is None or each.job in seen][:limit])
 
 
 @routes.get("/audit", openapi_extra=needs("admin"))

@@ -183,7 +183,7 @@ def complete_jobs(ctx: click.Context, incomplete: str) -> list[str]:
     """The ids of the jobs that begin so, for the shell's completion."""
     from lsh_systemd.jobs import Jobs
 
-    if ctx.find_root().params.get("hosts"):
+    if ctx.find_root().params.get("hosts") or ctx.find_root().params.get("url"):
         return []  # another machine's jobs
     scope = ctx.find_root().params.get("scope") or ("system" if os.getuid() == 0 else "user")
     return [found.id for found in Jobs(Scope(scope)).all() if found.id.startswith(incomplete)]

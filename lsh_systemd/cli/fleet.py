@@ -10,13 +10,14 @@ from lsh_systemd.cli import fleet_queue
 from lsh_systemd.cli.common import App, json_option, print_json, with_app
 from lsh_systemd.cli.history import RUN_HEAD, run_row, since_option, until_option, usec_of
 from lsh_systemd.cli.table import duration, local_time, percent, print_table, size
-from lsh_systemd.errors import BadInput
+from lsh_systemd.errors import BadInput, LshError
 
 if TYPE_CHECKING:
     from lsh_systemd.fleet import Fleet
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PAGE = 20
+_LONGEST_QUESTION = 2**20
 
 
 def _host_option(function: F) -> F:
@@ -137,12 +138,13 @@ def runs_command(
     as_json: bool,
 ) -> None:
     """Show the runs of all hosts, the newest first."""
+    from lsh_systemd.fleet import shaped
+
     asked: dict[str, Any] = {"since_usec": usec_of(since), "until_usec": usec_of(until), "result": result}
     with _fleet(app) as fleet:
         runs = list(fleet.runs(hosts, job=_job(job), **asked, unsuccessful=failed, limit=limit))
     if as_json:
-        told = ((run.to_json(), more) for run, more in runs)
-        print_json([{name: value for name, value in (run | more).items() if name != "output"} for run, more in told])
+        print_json([shaped(run, more) for run, more in runs])
     elif not runs:
         click.echo("There are no such runs.")
     else:
@@ -198,6 +200,28 @@ def report_command(
             for each in rows
         ],
     )
+
+
+@fleet_command.command("answer", hidden=True)
+@with_app
+def answer_command(app: App) -> None:
+    """Answer one question of the HTTP API, which has no network itself: what lsh-ask@.service calls, with a socket for
+    input and output. Its fault is told as such: ``bad_input``."""
+    import json
+    import sys
+
+    from lsh_systemd.fleet import answer
+
+    # Read in any case: what is left unread when this ends takes the answer with it.
+    asked = json.loads(sys.stdin.readline(_LONGEST_QUESTION))
+    is_asked, told = False, dict[str, Any]()
+    try:
+        with _fleet(app) as fleet:
+            is_asked = True
+            told["answer"] = answer(fleet, asked.pop("what"), asked)
+    except LshError as error:
+        told = {"error": error.message, "hint": error.hint, "bad_input": is_asked and isinstance(error, BadInput)}
+    click.echo(json.dumps(told))
 
 
 fleet_queue.register(fleet_command)

@@ -165,7 +165,10 @@ def test_a_job_s_life_over_http(lsh: Lsh, api: Api) -> None:
     assert [each["id"] for each in api("GET", "/jobs", key=some).json()] == [name]
     api("GET", root, key=some, check=404)
     api("POST", "/jobs", key=some, body=new | {"name": "other"}, check=403)
-    api("POST", "/api/cron/stop", key=some, check=403)
+    for method, path in (("POST", "/api/cron/stop"), ("GET", "/secrets"), ("GET", "/alerts"), ("GET", "/fleet/hosts")):
+        api(method, path, key=some, check=403)
+    assert api("GET", "/alerts/history", key=some).json() == []
+    assert "no Supabase project" in api("GET", "/fleet/hosts", key=admin, check=404).text
 
     # What was done is on record, with who did it.
     audit = api("GET", f"/audit?job={name}", key=admin).json()
@@ -233,7 +236,7 @@ def test_the_lines_of_older_systems_run_as_they_are(lsh: Lsh, api: Api) -> None:
     assert lsh.json("show", name)["enabled"] is False
     assert name in api("POST", "/api/cron/start", key=admin, body={}).json()["resumed"]
     assert lsh.json("show", name)["enabled"] is True
-    lsh("--" + lsh.scope, "limits", "set", "--global", "none")
+    lsh("limits", "set", "--global", "none")
 
     # lshctl does over HTTP what it does here.
     def there(*argv: str, **options: Any) -> Result:
@@ -246,12 +249,38 @@ def test_the_lines_of_older_systems_run_as_they_are(lsh: Lsh, api: Api) -> None:
     assert [each["id"] for each in there("list", "--json").json()] == [each["id"] for each in lsh.json("list")]
     there("start", other)
     run = lsh.ended(other)[0]
+    again = there("restart", other, "--json").json()["run_id"]
+    assert [each["id"] for each in lsh.ended(other, 2)] == [run["id"], again]
     assert run["id"][:12] in there("runs", other).stdout
     assert there("runs", "--id", run["id"]).stdout == "there\n"
     refused = there("show", "nothing", check=False)
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, "lshctl: there is no job 'nothing'")
     there("remove", other)
     assert other not in [each["id"] for each in lsh.json("list")]
+
+    # Limits are kept where nothing was configured before, and come from LSH_MAX_CONCURRENT_JOBS where there are none.
+    lsh.machine.run("rm", "-r", "/etc/lsh")
+    lsh.systemctl("stop", "lsh-api.service")
+    assert api("POST", "/api/cron/start", key=admin, body={"maxConcurrentJobs": 1}).json()["success"]
+    assert lsh.json("limits")["global"] == 1
+    second = lsh.add("--", "sleep 100")
+    for each in (name, second):  # the one runs, the other waits
+        assert api("POST", f"/jobs/{each}/start", key=admin).json()["queued"]
+
+        def is_there(count: int = 1 + (each == second)) -> bool:
+            told = api("GET", "/api/cron/queue", key=admin).json()
+            return bool(told["processing"] == 1 and told["processing"] + told["pending"] == count)
+
+        eventually(is_there, timeout=60)
+    api("DELETE", f"/queue/{second}", key=admin, check=204)
+    api("DELETE", f"/queue/{second}", key=admin, check=404)
+    api("POST", f"/jobs/{name}/stop", key=admin)
+    lsh("limits", "set", "--global", "none")
+    lsh.machine.write("/etc/lsh/environment", "LSH_MAX_CONCURRENT_JOBS=8\n")
+    lsh.systemctl("stop", "lsh-api.service")
+    api("GET", "/health")
+    assert lsh.json("limits")["global"] == 8
+    lsh("limits", "set", "--global", "none")
 
     # curl -f, with the key in the URL, as a deployment check does it.
     for path in ("health", "status", "jobs"):

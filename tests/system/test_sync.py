@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.supabase.stack import Stack
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, eventually
 from tests.system.roots import SUITES
+from tests.system.uml import only_on
 
 as_root = pytest.mark.parametrize("scope", ["system"], indirect=True)
 as_bob = pytest.mark.parametrize("scope", ["user"], indirect=True)
@@ -98,6 +100,54 @@ def test_the_agent_reports(reporting: Lsh, supabase: Stack) -> None:
     shown = lsh.systemctl("show", "lsh-sync.service", "lsh-agent.service").stdout
     shown += lsh.machine.journal_text() + lsh("sync", "status").stdout + lsh("sync", "history", "--json").stdout
     assert supabase.secret_key not in shown
+
+
+@only_on("forky")
+def test_the_fleet_over_http(reporting: Lsh, supabase: Stack) -> None:
+    """The API has no network, and yet tells what the command line does; and what is wrong where it cannot."""
+    lsh, port = reporting, {"system": 3060, "user": 3061}[reporting.scope]
+    job = lsh.add("--env", "PASSWORD=hunter2", "--", "echo hello")
+    lsh.run(job)
+    lsh("sync", "now")
+    lsh("api", "enable", "--listen", f"127.0.0.1:{port}")
+    keys = {
+        name: lsh("api", "key", "create", lsh.new_name(), "--role", "viewer", *argv, "--json").json()["key"]
+        for name, argv in (("all", ()), ("some", ("--jobs", job)))
+    }
+
+    def get(path: str, key: str = "all", status: int = 200) -> str:
+        curl = ("curl", "--silent", "--write-out", "\n%{http_code}", "--header", f"X-API-Key: {keys[key]}")
+        body, _, told = lsh.machine.run(*curl, f"http://127.0.0.1:{port}{path}").stdout.rpartition("\n")
+        assert int(told) == status, body
+        return body
+
+    host = lsh.json_of("sync", "status")["host"]
+
+    def same(what: str) -> Any:
+        """What the API tells, if it is what the command does: a row may be sent once more between the two."""
+        told = json.loads(get(f"/fleet/{what}?job={job}&host={host}"))
+        return told if told == lsh.json_of("fleet", what, job, "--host", host) else None
+
+    try:
+        assert [each["id"] for each in json.loads(get(f"/fleet/hosts?host={host}"))] == [host]
+        (mine,) = [each for each in json.loads(get(f"/fleet/jobs?host={host}")) if each["id"] == job]
+        assert mine["definition"]["env"] == {"PASSWORD": "***"}
+        for what in ("runs", "report"):
+            assert len(eventually(partial(same, what), timeout=60)) == 1
+        assert "no host 'nobody' has reported" in get("/fleet/hosts?host=nobody", status=400)
+        get("/fleet/runs", "some", status=403)
+        told = get("/metrics")
+        assert "lsh_sync_sent_timestamp_seconds " in told and 'lsh_sync_waiting{kind="runs"} ' in told
+        supabase.stop("postgrest")
+        assert "cannot read hosts" in get("/fleet/hosts", status=502)
+        supabase.start("postgrest")
+        get("/fleet/hosts")
+        lsh.machine.run("chmod", "644", f"{_CONFIG[lsh.scope]}/supabase.key", user=lsh.user)
+        assert "may be read by others" in get("/fleet/hosts", status=502)
+    finally:
+        lsh("api", "disable")
+    assert lsh.show("lsh-ask.socket", "LoadState", "ActiveState")["ActiveState"] == "inactive"
+    assert supabase.secret_key not in lsh.machine.journal_text()
 
 
 def test_the_fleet_is_the_sum_of_its_hosts(new_machine: Callable[..., Machine], supabase: Stack) -> None:

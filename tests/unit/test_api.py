@@ -382,6 +382,9 @@ BASE = {"name": "x", "command": "true"}
         (Scope.SYSTEM, {"on_failure": ["id"]}, Api(), False),
         (Scope.SYSTEM, {"write_path": ["/etc"]}, Api(), False),
         (Scope.SYSTEM, {"allow_dangerous": True}, Api(), False),
+        (Scope.SYSTEM, {"from_fleet": True, "params": ["A"]}, Api(), False),
+        (Scope.SYSTEM, {"once_in_fleet": True, "schedule": ["0 2 * * *"]}, Api(), False),
+        (Scope.SYSTEM, {"once_in_fleet": True, "schedule": ["0 2 * * *"]}, Api(allow=("once_in_fleet",)), True),
         (Scope.SYSTEM, {"schedule": ["0 2 * * *"], "env": {"A": "1"}, "timeout": "5m"}, Api(), True),
     ],
 )
@@ -404,6 +407,7 @@ def test_what_may_be_made(scope: Scope, plain: dict[str, Any], rules: Api, allow
         ({"working_dir": "/tmp"}, False),
         ({"shell": "/tmp/x"}, False),
         ({"after": ["y"]}, False),
+        ({"from_fleet": True}, False),
     ],
 )
 def test_what_may_be_made_of_root_s_job(change: dict[str, Any], allowed: bool) -> None:
