@@ -51,15 +51,20 @@ class Gate:
 
     def admit(self, request: Request, role: str) -> Caller:
         """Who calls. Raises Unauthorized, Forbidden or TooManyFailures."""
+        caller = self._known(request, role)
+        # Also of who is refused: the log tells it, and the page that he gets is his.
+        request.state.caller = request.scope["lsh.caller"] = caller
+        if not caller.may("operator" if role == WEBHOOK else role):
+            raise Forbidden(f"this needs the role {role}; the key has {caller.role}")
+        return caller
+
+    def _known(self, request: Request, role: str) -> Caller:
         if role == OPEN:
             return _NOBODY
         if role == WEBHOOK and "x-webhook-secret" in request.headers:
             return self._by_secret(request, request.headers["x-webhook-secret"])
         given = key_given(request)
-        caller = self._by_session(request) if given is None else self.by_key(request, given)
-        if not caller.may("operator" if role == WEBHOOK else role):
-            raise Forbidden(f"this needs the role {role}; the key has {caller.role}")
-        return caller
+        return self._by_session(request) if given is None else self.by_key(request, given)
 
     def still(self, caller: Caller) -> bool:
         """Whether the caller of a long request would still be let in."""
@@ -142,9 +147,7 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             gate: Gate = request.app.state.gate
             # Before anything is read of the request's body.
-            request.state.caller = gate.admit(request, self.role)
-            request.scope["lsh.caller"] = request.state.caller
-            if request.state.caller.session:
+            if gate.admit(request, self.role).session:
                 await gate.check_meant(request)
             try:
                 return await handle(request)
