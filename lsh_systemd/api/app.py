@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from lsh_systemd import __version__
 from lsh_systemd.api import changes, events, fleet, jobs, livelogs, metrics, problems, runs, seed4, seed5
-from lsh_systemd.api.dash import forms, job, overview, session
+from lsh_systemd.api.dash import admin, beside, forms, job, overview, session
 from lsh_systemd.api.dash import jobs as dash_jobs
 from lsh_systemd.api.dash import runs as dash_runs
 from lsh_systemd.api.feed import Feed
@@ -34,7 +34,16 @@ def openapi(request: Request) -> Response:
     return Json(request.app.openapi())
 
 
-_PAGES = (session.routes, overview.routes, dash_jobs.routes, forms.routes, job.routes, dash_runs.routes)
+_PAGES = (
+    session.routes,
+    overview.routes,
+    dash_jobs.routes,
+    forms.routes,
+    job.routes,
+    dash_runs.routes,
+    beside.routes,
+    admin.routes,
+)
 _TWICE = (
     seed4.routes,
     jobs.routes,

@@ -202,11 +202,15 @@ def queue(desk: Here) -> Response:
 @routes.delete("/queue/{job_id}", openapi_extra=needs("operator"), status_code=204)
 def leave_queue(job_id: str, desk: Here) -> Response:
     """Take a waiting run out of the queue: it is not made."""
+    leave(desk, job_id)
+    return Response(status_code=204)
+
+
+def leave(desk: Desk, job_id: str) -> None:
     found, queue = desk.job(job_id), Queue(desk.scope)
     entry = queue.of(found.id)
     if entry is None or not queue.remove(entry):
         raise NotFound(f"{found.id} does not wait")
-    return Response(status_code=204)
 
 
 def waiting(desk: Desk) -> list[dict[str, Any]]:

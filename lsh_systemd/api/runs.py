@@ -251,36 +251,46 @@ def explain_cron(
 @routes.get("/secrets", openapi_extra=needs("admin"))
 def secrets(desk: Here) -> Response:
     """The names of the secrets. What they hold is told to jobs only."""
+    return Json(secrets_of(desk))
+
+
+def secrets_of(desk: Desk) -> list[dict[str, Any]]:
     desk.for_all()
     stored = Vault(desk.scope, encrypts=False, takes_large=False).all()
-    return Json(
-        [{"name": each.name, "changed_at": rfc3339(each.changed_usec), "encrypted": each.encrypted} for each in stored]
-    )
+    return [
+        {"name": each.name, "changed_at": rfc3339(each.changed_usec), "encrypted": each.encrypted} for each in stored
+    ]
 
 
 @routes.get("/alerts", openapi_extra=needs("admin"))
 def alerts(desk: Here) -> Response:
     """The rules of who is told of what; of their URLs without what may be a password."""
+    return Json(alert_rules(desk))
+
+
+def alert_rules(desk: Desk) -> list[dict[str, Any]]:
     desk.for_all()
-    return Json(
-        [
-            {
-                "name": rule.name,
-                "tells_of": told_of(rule),
-                "jobs": list(rule.jobs),
-                "to": [shown(url) for url in rule.to],
-            }
-            for rule in rules_of(desk.scope)
-        ]
-    )
+    return [
+        {
+            "name": rule.name,
+            "tells_of": told_of(rule),
+            "jobs": list(rule.jobs),
+            "to": [shown(url) for url in rule.to],
+        }
+        for rule in rules_of(desk.scope)
+    ]
 
 
 @routes.get("/alerts/history", openapi_extra=needs("admin"))
 def alerts_told(desk: Here, limit: Limit = 50) -> Response:
     """What has been told, or waits to be; the newest first."""
+    return Json(alert_history(desk, limit))
+
+
+def alert_history(desk: Desk, limit: int) -> list[dict[str, Any]]:
     seen = desk.seen_ids()
     found = Outbox(desk.store()).history(limit if seen is None else 0)
-    return Json([each.to_json() for each in found if seen is None or each.job in seen][:limit])
+    return [each.to_json() for each in found if seen is None or each.job in seen][:limit]
 
 
 @routes.get("/audit", openapi_extra=needs("admin"))
@@ -291,9 +301,12 @@ def audit(
     limit: Limit = 50,
 ) -> Response:
     """Who changed which job when and how, the newest first."""
+    return Json(changes_of(desk, job, usec_of(since), limit))
+
+
+def changes_of(desk: Desk, job: str | None, since_usec: int | None, limit: int) -> list[dict[str, Any]]:
     seen = desk.seen_ids()
     if job is not None:
         job = desk.known(job) if seen is not None else job
-    changes = desk.store().changes(job=job, since_usec=usec_of(since), limit=limit if seen is None else 0)
-    told = [each.to_json() for each in changes if seen is None or each.job in seen]
-    return Json(told[:limit])
+    changes = desk.store().changes(job=job, since_usec=since_usec, limit=limit if seen is None else 0)
+    return [each.to_json() for each in changes if seen is None or each.job in seen][:limit]

@@ -110,7 +110,9 @@ def _doing(verb: str) -> None:
         return go("/ui/jobs" if verb == "remove" else f"/ui/jobs/{found.id}", do(desk, found.id))
 
     def ask(job_id: str, request: Request, desk: Here) -> Response:
-        return render(request, "confirm", job=desk.job(job_id), verb=verb, question=question)
+        found = desk.job(job_id)
+        here = f"/ui/jobs/{found.id}"
+        return render(request, "confirm", what=f"{verb} {found.id}", question=question, to=f"{here}/{verb}", back=here)
 
     routes.add_api_route(f"/ui/jobs/{{job_id}}/{verb}", done, methods=["POST"], openapi_extra=needs(role))
     if question:

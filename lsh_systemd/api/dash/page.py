@@ -27,7 +27,17 @@ _POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancest
 HOME = "/ui"
 # Where a page may lead to after the log-in: to one of ours.
 _OWN = (HOME, "/admin/cron")
-_NAV = (("Overview", HOME), ("Jobs", "/ui/jobs"), ("Runs", "/ui/runs"))
+# With the role that each needs.
+_NAV = (
+    ("Overview", HOME, "viewer"),
+    ("Jobs", "/ui/jobs", "viewer"),
+    ("Runs", "/ui/runs", "viewer"),
+    ("Queue", "/ui/queue", "viewer"),
+    ("Fleet", "/ui/fleet", "viewer"),
+    ("Alerts", "/ui/alerts", "admin"),
+    ("Audit", "/ui/audit", "admin"),
+    ("Settings", "/ui/settings", "admin"),
+)
 # After a change: what has been done, in words. What is not here is not shown.
 DONE = {
     "started": "Started.",
