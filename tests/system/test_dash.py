@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from lsh_systemd.job import job_id
 from tests.system.lsh import Lsh
 from tests.system.uml import only_on
 
@@ -76,7 +78,8 @@ def check_page(page: Page) -> None:
 @only_on("forky")
 @pytest.mark.parametrize("scope", ["system"])
 def test_a_job_s_life_in_a_browser(lsh: Lsh, site: dict[str, str], browser: Browser) -> None:
-    name, go = lsh.new_name(), f"/srv/{lsh.new_name()}"
+    title, go = f"{lsh.new_name()} {EVIL}", f"/srv/{lsh.new_name()}"
+    name = job_id(title)
     badge = ".head .badge"
 
     def run_now() -> None:
@@ -93,13 +96,14 @@ def test_a_job_s_life_in_a_browser(lsh: Lsh, site: dict[str, str], browser: Brow
         check_page(page)
         # Made, after a look at what would come of it.
         page.get_by_role("link", name="New job").click()
-        page.get_by_label("Name").fill(name)
+        page.get_by_label("Name").fill(title)
         page.get_by_label("Schedule", exact=True).fill("61 2 * * *")
         expect(page.locator("#said .problem")).to_be_visible()
         page.get_by_label("Schedule", exact=True).fill("0 2 * * 1-5")
         expect(page.locator("#said")).to_contain_text("At 02:00, Monday to Friday")
         page.get_by_label("Command").fill(f"echo begun; until [ -e {go} ]; do sleep 0.2; done; echo ended")
-        page.get_by_label("Description").fill(EVIL)
+        for field in ("Description", "Category", "Tags"):
+            page.get_by_label(field).fill(EVIL)
         page.get_by_role("button", name="Preview").click()
         expect(page.locator("#outcome")).to_contain_text(f"lsh-{name}.timer")
         check_page(page)
@@ -108,6 +112,7 @@ def test_a_job_s_life_in_a_browser(lsh: Lsh, site: dict[str, str], browser: Brow
         expect(page.locator(".done")).to_have_text("The job is made.")
         assert lsh.json("show", name)["definition"]["schedule"] == ["0 2 * * 1-5"]
         expect(page.locator(".week li")).to_have_count(7)
+        expect(page.get_by_role("heading", level=1)).to_contain_text(title)
         check_page(page)
 
         # Watched while it runs; its end is seen without a reload.
@@ -141,6 +146,12 @@ def test_a_job_s_life_in_a_browser(lsh: Lsh, site: dict[str, str], browser: Brow
         edit("true")
         run_now()
         expect(page.locator(badge)).to_have_text("waiting")
+
+        for path in ("queue", "fleet", "alerts", "audit", "settings", f"jobs?tag={quote(EVIL)}"):
+            page.goto(f"{URL}/ui/{path}")
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            check_page(page)
+        expect(page.locator("tbody tr")).to_have_count(1)
 
         # A viewer sees the same, and no way to change it; what he sends all the same is refused.
         with visit(browser, site["viewer"], color_scheme="dark", **PHONE) as other:

@@ -14,7 +14,7 @@ from lsh_systemd.api.dash.page import pages, render
 from lsh_systemd.api.gate import needs
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.runs import Wanted, reporter, runs_of
-from lsh_systemd.api.shapes import etag, masked
+from lsh_systemd.api.shapes import masked
 from lsh_systemd.cli.sheet import lines
 from lsh_systemd.describe import describe
 from lsh_systemd.errors import LshError
@@ -71,7 +71,6 @@ def show_job(job_id: str, request: Request, desk: Here) -> Response:
         bars=drawn,
         highest=highest,
         runs=runs[:_LISTED],
-        etag=etag(found),
     )
 
 
