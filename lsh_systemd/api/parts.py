@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from functools import cached_property
+from typing import Any
 
 from fastapi import Request
 
@@ -40,6 +41,7 @@ class Parts:
         self.began = time.time()
         self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent()
         self.looked: Recent[list[Status]] = Recent()
+        self.attention: Recent[list[dict[str, Any]]] = Recent(seconds=30.0)  # of days: half a minute changes little
         self._own = threading.local()
         self._collecting = threading.Lock()
         self._collected = 0.0

@@ -54,6 +54,13 @@
   window.addEventListener("pagehide", leave);
   window.addEventListener("pageshow", follow);
 
+  // What has been done is told once, not after each reload.
+  const here = new URL(location.href);
+  if (here.searchParams.has("done")) {
+    here.searchParams.delete("done");
+    history.replaceState(history.state, "", here);
+  }
+
   // --- logs: a job's lines, while their box is open
 
   const logs = new Map();

@@ -23,11 +23,12 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile":
 
 @pytest.fixture
 def site(lsh: Lsh) -> Iterator[dict[str, str]]:
-    """The API listens; a key for each role."""
+    """The API listens; keys for some roles, and an admin's for some jobs only."""
     lsh("api", "enable", "--listen", f"127.0.0.1:{PORT}")
     keys = {}
     for role in ("viewer", "admin"):
         keys[role] = lsh("api", "key", "create", f"{role} & <b>", "--role", role, "--json").json()["key"]
+    keys["some"] = lsh("api", "key", "create", "some", "--role", "admin", "--jobs", "tag:none", "--json").json()["key"]
     yield keys
     lsh("api", "disable")
     lsh("agent", "disable")
@@ -134,8 +135,9 @@ def test_a_job_s_life_in_a_browser(lsh: Lsh, site: dict[str, str], browser: Brow
         page.goto(f"{URL}/ui")
         expect(page.locator("#figures h2")).to_have_count(2)
         check_page(page)
-        page.get_by_role("region", name="Runs").get_by_role("link", name="exit-code").first.click()
+        page.get_by_role("row").filter(has_text=name).get_by_role("link", name="exit-code").click()
         expect(page.get_by_label("Output")).to_have_text(EVIL + "\n")
+        run = page.locator("dd code").inner_text()
         check_page(page)
         page.goto(f"{URL}/ui/runs?result=failed&job={name}")
         expect(page.locator("tbody tr")).to_have_count(1)
@@ -170,6 +172,15 @@ def test_a_job_s_life_in_a_browser(lsh: Lsh, site: dict[str, str], browser: Brow
             other.get_by_role("button", name="Log out").click()
             other.goto(f"{URL}/ui/jobs")
             expect(other.get_by_label("API key")).to_be_visible()
+
+        # To a key for some jobs the others are not there.
+        for path in ("/ui", "/ui/figures", "/ui/jobs", "/ui/runs", "/ui/queue", "/ui/audit", f"/ui/jobs?q={name}"):
+            there = page.request.get(URL + path, headers={"X-API-Key": site["some"]})
+            assert there.status == 200 and name not in there.text().replace(f"q={name}", "").replace(f'"{name}"', "")
+        for path in (f"/ui/jobs/{name}", f"/ui/runs?job={name}", f"/ui/runs/{run}", f"/ui/queue/{name}/leave"):
+            assert page.request.get(URL + path, headers={"X-API-Key": site["some"]}).status == 404, path
+        for path in ("/ui/settings", "/ui/alerts"):
+            assert page.request.get(URL + path, headers={"X-API-Key": site["some"]}).status == 403, path
 
         # Without a script, by keyboard; and removed only when that is meant.
         with visit(browser, site["admin"], java_script_enabled=False) as plain:

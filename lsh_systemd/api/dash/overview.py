@@ -52,4 +52,5 @@ def figures(request: Request, desk: Here) -> Response:
     seen, today = desk.seen_ids(), time.time_ns() // 1000 // plots.DAY_USEC
     found = Figures(desk.store().query).days(today - _DAYS + 1)
     days = plots.together(counts for job, counts in found.items() if seen is None or job in seen)
-    return render(request, "figures", attention=attention(desk), days=plots.strip(days, today, _DAYS))
+    told = desk.parts.attention.get(desk.caller.jobs, lambda: attention(desk))
+    return render(request, "figures", attention=told, days=plots.strip(days, today, _DAYS))

@@ -107,7 +107,9 @@ def ask_for_key(request: Request, problem: LshError | None = None, *, to: str | 
 
 
 def of_error(request: Request, error: LshError) -> Response:
-    answer = render(request, "error", code=status_of(error), error=error)
+    # Hints that name paths are for programs.
+    hint = error.hint if error.hint and "GET /" not in error.hint else None
+    answer = render(request, "error", code=status_of(error), message=error.message, hint=hint)
     if isinstance(error, TooManyFailures):
         answer.headers["Retry-After"] = str(error.seconds)
     return answer
