@@ -43,6 +43,7 @@ _PAGES = (
     dash_runs.routes,
     beside.routes,
     admin.routes,
+    session.lost,
 )
 _TWICE = (
     seed4.routes,

@@ -231,6 +231,15 @@ def test_what_is_asked_for_comes_back_as_text(site: Site, path: str) -> None:
     assert "\u202e" not in answer.text
 
 
+def test_an_address_that_leads_nowhere_is_told_in_a_page(site: Site) -> None:
+    assert site.http.get("/ui/nothing").status_code == 401
+    log_in(site, site.keys["viewer"])
+    answer = site.http.get("/ui/nothing")
+    assert answer.status_code == 404 and "there is no page &#39;nothing&#39;" in answer.text
+    assert site.http.get("/ui/").headers["location"] == "/ui"
+    assert site.http.get("/").headers["location"] == "/ui"
+
+
 def test_a_form_that_is_refused_comes_back_as_it_was(site: Site) -> None:
     log_in(site, site.keys["admin"])
     token = csrf(site.http.cookies[COOKIE])
@@ -268,6 +277,7 @@ def test_a_form_that_nobody_touched_changes_nothing(plain: dict[str, Any]) -> No
     [
         ({"kind": "every", "when": "5min"}, {"every": "5min"}),
         ({"kind": "cron", "when": "0 3 * * *\r\n\r\n5 4 * * *"}, {"schedule": ["0 3 * * *", "5 4 * * *"]}),
+        ({"kind": "cron", "when": "30 0 3 * * *"}, {"schedule": ["30 0 3 * * *"], "seconds": True}),
         ({"kind": "", "when": "whatever"}, {}),
         ({"kind": "on_boot"}, {"on_boot": True}),
         ({"timezone": ""}, {"schedule": ["0 2 * * *"]}),

@@ -62,7 +62,7 @@ def _changes(before: Mapping[str, str], fields: Mapping[str, str], plain: Mappin
     if now["command"] != before["command"]:
         told["command"] = _command(now["command"], plain.get("command"))
     if (now["kind"], now["when"]) != (before["kind"], before["when"]) or not plain:
-        told["schedule"] = _schedule(now["kind"], now["when"], seconds=bool(plain.get("seconds")))
+        told["schedule"] = _schedule(now["kind"], now["when"])
     if now["tags"] != before["tags"]:
         told["tags"] = [each.strip() for each in now["tags"].split(",") if each.strip()] or None
     if now["retries"] != before["retries"]:
@@ -88,7 +88,12 @@ def _command(text: str, before: Any) -> str | list[str]:
         raise BadInput(f"the command cannot be split into arguments: {error}") from None
 
 
-def _schedule(kind: str, when: str, *, seconds: bool) -> dict[str, Any] | None:
+def has_seconds(expression: str) -> bool:
+    """Whether a cron expression has more fields than five: the form need not be told so."""
+    return len(expression.split()) > 5
+
+
+def _schedule(kind: str, when: str) -> dict[str, Any] | None:
     if kind not in KINDS:
         raise BadInput(f"{visible(kind)} is no kind of schedule")
     if not kind:
@@ -100,7 +105,7 @@ def _schedule(kind: str, when: str, *, seconds: bool) -> dict[str, Any] | None:
         raise BadInput("the schedule does not say when", hint="or choose: " + KINDS[""])
     if kind in ("every", "at"):
         return {kind: " ".join(lines)}
-    return {kind: lines} | ({"seconds": True} if seconds and kind == "cron" else {})
+    return {kind: lines} | ({"seconds": True} if kind == "cron" and any(map(has_seconds, lines)) else {})
 
 
 def _count(text: str) -> int:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from lsh_systemd import analyze, unit
 from lsh_systemd.api import changes
 from lsh_systemd.api.access import Forbidden
-from lsh_systemd.api.dash.fields import KINDS, NEW, changed_body, new_body, shown
+from lsh_systemd.api.dash.fields import KINDS, NEW, changed_body, has_seconds, new_body, shown
 from lsh_systemd.api.dash.page import go, pages, render
 from lsh_systemd.api.gate import fields, needs
 from lsh_systemd.api.parts import Desk, desk
@@ -93,7 +93,10 @@ def said(
     told: dict[str, Any] = {"sentences": [], "coming": [], "problem": None}
     try:
         if kind == "cron":
-            each = [explain(desk.scope, line, zone=timezone or None, name=name or None)[0] for line in lines[:10]]
+            zone, named = timezone or None, name or None
+            each = [
+                explain(desk.scope, line, zone=zone, name=named, seconds=has_seconds(line))[0] for line in lines[:10]
+            ]
             told["sentences"] = [one["description"] for one in each]
             told["coming"] = sorted(instant for one in each for instant in one["next"])[:_COMING]
         elif kind == "calendar":

@@ -15,6 +15,8 @@ from lsh_systemd.errors import BadInput
 from lsh_systemd.text import visible
 
 routes = pages()
+# What is at no other address of ours: asked last.
+lost = pages()
 _STATIC = Path(__file__).parents[2] / "static"
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _FILES = {path.name: path for path in _STATIC.iterdir() if path.suffix in _TYPES}
@@ -76,3 +78,10 @@ def static(name: str) -> Response:
         raise NotFound(f"there is no file {visible(name)}")
     headers = {"Cache-Control": "max-age=3600", "Content-Type": _TYPES[file.suffix] + "; charset=utf-8"}
     return FileResponse(file, headers=headers)
+
+
+@lost.get("/ui/{path:path}", openapi_extra=needs("viewer"))
+def nothing(path: str) -> Response:
+    if not path:
+        return go(HOME)
+    raise NotFound(f"there is no page {visible(path)}")
