@@ -5,7 +5,9 @@
   const KINDS = { started: "has started", finished: "has succeeded", failed: "has failed", skipped: "was skipped",
     missed: "was missed", queued: "waits in the queue", changed: "has been changed" };
   const MOST_LINES = 2000;
+  // Between news and a look (ms), and between two looks: where much happens, a page need not be made for each.
   const WAIT = 400;
+  const LEAST = 2000;
 
   const say = (text) => {
     const news = document.getElementById("news");
@@ -16,9 +18,15 @@
 
   let events = null;
   let waiting = 0;
+  let looked = 0;
 
   const refresh = () => {
-    if (!waiting) waiting = setTimeout(() => { waiting = 0; htmx.trigger(document.body, "news"); }, WAIT);
+    if (waiting) return;
+    waiting = setTimeout(() => {
+      waiting = 0;
+      looked = Date.now();
+      htmx.trigger(document.body, "news");
+    }, Math.max(WAIT, looked + LEAST - Date.now()));
   };
 
   const follow = () => {
@@ -65,8 +73,7 @@
 
   const logs = new Map();
 
-  const add = (box, event) => {
-    const told = JSON.parse(event.data);
+  const add = (box, told) => {
     const line = document.createElement("div");
     if (!(told.identifier || "").startsWith("lsh-")) line.className = "soft";
     const at = document.createElement("time");
@@ -81,10 +88,15 @@
 
   const toggle = (details) => {
     const box = details.querySelector("[role=log]");
-    if (details.open && !logs.has(details)) {
+    if (details.open && "once" in details.dataset) {
+      fetch(details.dataset.log).then((answer) => (answer.ok ? answer.json() : [])).then((lines) => {
+        box.replaceChildren();
+        lines.forEach((line) => add(box, line));
+      });
+    } else if (details.open && !logs.has(details)) {
       box.replaceChildren();
       const source = new EventSource(details.dataset.log);
-      source.addEventListener("line", (event) => add(box, event));
+      source.addEventListener("line", (event) => add(box, JSON.parse(event.data)));
       source.onerror = () => {
         if (source.readyState === EventSource.CLOSED) say("The log cannot be followed now: too many do, or you have to log in.");
       };
