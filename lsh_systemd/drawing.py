@@ -55,7 +55,7 @@ def draw(following: Following, zone: str, after: datetime, changes: Sequence[Tra
     if first is None:
         return []
     start = after.astimezone(clock)
-    days = _half_hours(following, clock, first)
+    days = half_hours(following, clock, first)
     if days is not None:
         body = _by_half_hours(days, start, changes, using)
         unit = "a cell is half an hour"
@@ -65,7 +65,7 @@ def draw(following: Following, zone: str, after: datetime, changes: Sequence[Tra
     return [*body, f"{using.runs} runs  {using.idle} no run  {using.weekend} no run, weekend  ({unit})"]
 
 
-def _half_hours(following: Following, clock: ZoneInfo, first: datetime) -> dict[date, set[int]] | None:
+def half_hours(following: Following, clock: ZoneInfo, first: datetime) -> dict[date, set[int]] | None:
     """The half hours with runs, of the next seven days that have any; None where these are far apart."""
     days: dict[date, set[int]] = {}
     at: datetime | None = first

@@ -144,6 +144,16 @@ class Figures:
             totals[each]["silence_usec"] = max(silence, totals[each]["silence_usec"] or 0)
         return {each: _totals(figures) for each, figures in totals.items()}
 
+    def days(self, first: int, job: str | None = None) -> dict[str, dict[int, tuple[int, int, int]]]:
+        """Of each job, or of one: the days of UTC from this one (since 1970) on that have runs, with how many there
+        were, succeeded and were skipped."""
+        pieces, values = self._pieces(Period(first * DAY_USEC), job)
+        found: dict[str, dict[int, tuple[int, int, int]]] = defaultdict(dict)
+        counts = ", ".join(f"CAST({name} AS INTEGER)" for name in ("runs", "successes", "skipped"))
+        for name, day, *told in self._query(f"SELECT job, day, {counts} FROM ({pieces})", values):
+            found[name][day] = (told[0], told[1], told[2])
+        return found
+
     def _between(self, pieces: str, values: Sequence[object]) -> list[tuple[str, int]]:
         """Of each job whose runs began in several pieces, the longest time from the end of one to the next."""
         last = "lag(last_usec) OVER (PARTITION BY job ORDER BY first_usec)"

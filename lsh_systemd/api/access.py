@@ -66,12 +66,14 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """On whose behalf a request is: ``id`` is the key's, empty where no key was needed."""
+    """On whose behalf a request is: ``id`` is the key's, empty where no key was needed; ``session`` that of a
+    browser's session."""
 
     id: str
     name: str
     role: str
     jobs: tuple[str, ...] = ()
+    session: str = ""
 
     def may(self, role: str) -> bool:
         return role == OPEN or (self.role in ROLES and ROLES.index(self.role) >= ROLES.index(role))
@@ -120,7 +122,11 @@ def find(text: str, keys: Sequence[Key], now: datetime) -> Caller | None:
     same = hmac.compare_digest(digest(text), wanted.digest if wanted else "")
     if wanted is None or not same or wanted.is_over(now):
         return None
-    return Caller(id=wanted.id, name=wanted.name, role=wanted.role, jobs=wanted.jobs)
+    return caller_of(wanted)
+
+
+def caller_of(key: Key, *, session: str = "") -> Caller:
+    return Caller(id=key.id, name=key.name, role=key.role, jobs=key.jobs, session=session)
 
 
 def is_made_here(text: str) -> bool:

@@ -11,6 +11,9 @@ from starlette.responses import Response
 
 from lsh_systemd import __version__
 from lsh_systemd.api import changes, events, fleet, jobs, livelogs, metrics, problems, runs, seed4, seed5
+from lsh_systemd.api.dash import admin, beside, forms, job, overview, session
+from lsh_systemd.api.dash import jobs as dash_jobs
+from lsh_systemd.api.dash import runs as dash_runs
 from lsh_systemd.api.feed import Feed
 from lsh_systemd.api.gate import Gate, needs, router
 from lsh_systemd.api.parts import Parts
@@ -31,6 +34,17 @@ def openapi(request: Request) -> Response:
     return Json(request.app.openapi())
 
 
+_PAGES = (
+    session.routes,
+    overview.routes,
+    dash_jobs.routes,
+    forms.routes,
+    job.routes,
+    dash_runs.routes,
+    beside.routes,
+    admin.routes,
+    session.lost,
+)
 _TWICE = (
     seed4.routes,
     jobs.routes,
@@ -46,6 +60,7 @@ _TWICE = (
 ROUTES = (
     *((routes, prefix) for prefix in ("", "/api") for routes in _TWICE),
     (seed5.routes, "/api/cron"),
+    *((routes, "") for routes in _PAGES),
 )
 
 

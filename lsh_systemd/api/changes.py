@@ -35,8 +35,8 @@ def create_job(
     filled in."""
     told = body.model_dump()
     if dry_run:
-        return Json(_preview(desk, _new_job(desk, told)[0]))
-    return once.answered(request, desk, told, lambda: _create(desk, told, enabled=body.enabled), status=201)
+        return Json(preview(desk, told))
+    return once.answered(request, desk, told, lambda: create(desk, told, enabled=body.enabled), status=201)
 
 
 def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
@@ -51,7 +51,8 @@ def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
     return job, checks.check(job, desk.scope)
 
 
-def _create(desk: Desk, told: dict[str, Any], *, enabled: bool) -> dict[str, Any]:
+def create(desk: Desk, told: dict[str, Any], *, enabled: bool) -> dict[str, Any]:
+    """Make the job that the body of a POST tells of; what is answered."""
     job, warnings = _new_job(desk, told)
     next_usec = desk.control.add(job, enabled=enabled)
     found = desk.parts.jobs.get(job.id)
@@ -66,28 +67,28 @@ def _create(desk: Desk, told: dict[str, Any], *, enabled: bool) -> dict[str, Any
     }
 
 
-def _preview(desk: Desk, job: Job) -> dict[str, Any]:
+def preview(desk: Desk, told: dict[str, Any]) -> dict[str, Any]:
+    """What would be made."""
+    job, warnings = _new_job(desk, told)
     desk.control.check_new(job, transient=False)
-    return {"id": job.id, "status": "valid", "definition": to_plain(job), "files": desk.control.render(job)}
+    files = desk.control.render(job)
+    return {"id": job.id, "status": "valid", "definition": to_plain(job), "files": files, "warnings": warnings}
 
 
 @routes.patch("/jobs/{job_id}", openapi_extra=needs("admin"))
 def change_job(job_id: str, body: JobChanges, desk: Here, if_match: Match = None) -> Response:
     """Change some of a job's fields; the rest stays. `enabled` lets its schedule count or rest."""
-    told = body.model_dump()
+    found = change(desk, job_id, body.model_dump(), if_match)
+    return Json(detailed(desk.statuses([found])[0], whole=True), headers={"ETag": etag(found)})
+
+
+def change(desk: Desk, job_id: str, told: dict[str, Any], if_match: str | None) -> Found:
+    """Change what the body of a PATCH tells of; the job as it is then."""
     found = _matched(desk, job_id, if_match)
     enabled = told.get("enabled")
     if enabled not in (None, True, False):
         raise BadInput("enabled must be true or false")
-    job = from_plain(changed(to_plain(found.valid_job), told))
-    if job.id != found.id:
-        raise BadInput("a change keeps the name", hint=f"lshctl rename {found.id} {job.id}")
-    policy.check(job, desk.parts.settings(), desk.scope, before=found.job)
-    desk.may_make(job)
-    if job.at and job.at != found.valid_job.at:
-        desk.control.check_time(job)
-    checks.check(job, desk.scope, before=found.job)
-    follow.check(desk.parts.jobs, job, old=found)
+    job, _ = changed_job(desk, found, told)
     if job != found.job:
         desk.parts.collect()  # first: what the timer started is told by the schedule it had
         desk.control.update(found, job)
@@ -95,17 +96,35 @@ def change_job(job_id: str, body: JobChanges, desk: Here, if_match: Match = None
     if enabled is not None and enabled != found.pair.enabled:
         desk.control.enable(found) if enabled else desk.control.disable(found)
         found = desk.parts.jobs.get(found.id)
-    return Json(detailed(desk.statuses([found])[0], whole=True), headers={"ETag": etag(found)})
+    return found
+
+
+def changed_job(desk: Desk, found: Found, told: dict[str, Any]) -> tuple[Job, list[str]]:
+    """What the job would be after that change, and what there is to warn of. Raises as ``change``."""
+    job = from_plain(changed(to_plain(found.valid_job), told))
+    if job.id != found.id:
+        raise BadInput("a change keeps the name", hint=f"lshctl rename {found.id} {job.id}")
+    policy.check(job, desk.parts.settings(), desk.scope, before=found.job)
+    desk.may_make(job)
+    if job.at and job.at != found.valid_job.at:
+        desk.control.check_time(job)
+    warnings = checks.check(job, desk.scope, before=found.job)
+    follow.check(desk.parts.jobs, job, old=found)
+    return job, warnings
 
 
 @routes.delete("/jobs/{job_id}", openapi_extra=needs("admin"), status_code=204)
 def remove_job(job_id: str, desk: Here, if_match: Match = None) -> Response:
     """Remove a job: its schedule and unit files. Its runs stay on record, and one in progress goes on."""
+    remove(desk, job_id, if_match)
+    return Response(status_code=204)
+
+
+def remove(desk: Desk, job_id: str, if_match: str | None) -> None:
     found = _matched(desk, job_id, if_match)
     follow.check_removable(desk.parts.jobs, [found])
     desk.parts.collect()  # first: a run without a record is known by its unit file alone
     desk.control.remove(found)
-    return Response(status_code=204)
 
 
 def _matched(desk: Desk, job_id: str, if_match: str | None) -> Found:

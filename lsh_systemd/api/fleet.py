@@ -33,13 +33,13 @@ _SECONDS = 120.0
 @routes.get("/fleet/hosts", openapi_extra=needs("viewer"))
 def hosts(desk: Here, host: Hosts = None) -> Response:
     """The hosts that report to Supabase, and when each was last heard of."""
-    return Json(_ask(desk, "hosts", hosts=host or []))
+    return Json(ask(desk, "hosts", hosts=host or []))
 
 
 @routes.get("/fleet/jobs", openapi_extra=needs("viewer"))
 def jobs(desk: Here, host: Hosts = None, removed: bool = False) -> Response:
     """The jobs of all hosts; with `removed` also those that are gone."""
-    told = _ask(desk, "jobs", hosts=host or [], removed=removed)
+    told = ask(desk, "jobs", hosts=host or [], removed=removed)
     whole = desk.caller.may("admin")
     return Json(told if whole else [each | {"definition": masked(each["definition"] or {})} for each in told])
 
@@ -58,7 +58,7 @@ def runs(
 ) -> Response:
     """Runs of all hosts, the newest first, without what they wrote. `Link` leads to older ones."""
     asked = {"job": _id(job), "since_usec": usec_of(since), "until_usec": usec_of(until), "result": result}
-    told = _ask(desk, "runs", hosts=host or [], **asked, unsuccessful=failed, limit=limit + 1)
+    told = ask(desk, "runs", hosts=host or [], **asked, unsuccessful=failed, limit=limit + 1)
     headers = {}
     if len(told) > limit and told[limit - 1]["started_at"]:
         following = request.url.include_query_params(until=told[limit - 1]["started_at"])
@@ -80,14 +80,14 @@ def report(
     if since_usec is not None and until_usec is not None and until_usec <= since_usec:
         raise BadInput("until is not after since")
     asked = {"by": by, "job": _id(job), "since_usec": since_usec, "until_usec": until_usec}
-    return Json(_ask(desk, "report", hosts=host or [], **asked))
+    return Json(ask(desk, "report", hosts=host or [], **asked))
 
 
 def _id(job: str | None) -> str | None:
     return None if job is None else job_id(job)
 
 
-def _ask(desk: Desk, what: str, **asked: Any) -> list[dict[str, Any]]:
+def ask(desk: Desk, what: str, **asked: Any) -> list[dict[str, Any]]:
     """The answer. Raises BadInput for a host that nobody knows, NotFound where there is no project, Busy, Elsewhere."""
     desk.for_all()
     if connect.url(desk.scope) is None:

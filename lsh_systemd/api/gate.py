@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
@@ -22,46 +23,93 @@ from lsh_systemd.api.access import (
     Forbidden,
     TooManyFailures,
     Unauthorized,
+    caller_of,
     find,
     is_made_here,
     same,
 )
 from lsh_systemd.api.keys import Keys
+from lsh_systemd.api.sessions import Sessions, csrf, witness
 from lsh_systemd.errors import BadInput
 from lsh_systemd.scope import Scope
 
 _HINT = "X-API-Key: KEY, or Authorization: Bearer KEY; lshctl api key create makes one"
 _NOBODY = Caller(id="", name="nobody", role="nobody")
+_OWN_NAME = "LSH_API_KEY"
+_HARMLESS = ("GET", "HEAD")
 
 
 class Gate:
-    """Keys of the scope's file, LSH_API_KEY (an admin's) and CRON_WEBHOOK_SECRET, and who has tried wrong ones."""
+    """Keys of the scope's file, LSH_API_KEY (an admin's) and CRON_WEBHOOK_SECRET, the sessions of browsers that have
+    shown a key, and who has tried wrong ones."""
 
     def __init__(self, scope: Scope) -> None:
-        self._keys, self._failures = Keys(scope), Failures()
+        self._keys, self._sessions, self._failures = Keys(scope), Sessions(scope), Failures()
+        self.cookie = f"lsh_{scope}"  # cookies know no ports: a machine's API and a user's have one each
         self._own = _secret("LSH_API_KEY")
         self._webhook = _secret("CRON_WEBHOOK_SECRET")
 
     def admit(self, request: Request, role: str) -> Caller:
         """Who calls. Raises Unauthorized, Forbidden or TooManyFailures."""
-        if role == OPEN:
-            return _NOBODY
-        if role == WEBHOOK and "x-webhook-secret" in request.headers:
-            return self._by_secret(request, request.headers["x-webhook-secret"])
-        caller = self._by_key(request)
+        caller = self._known(request, role)
+        # Also of who is refused: the log tells it, and the page that he gets is his.
+        request.state.caller = request.scope["lsh.caller"] = caller
         if not caller.may("operator" if role == WEBHOOK else role):
             raise Forbidden(f"this needs the role {role}; the key has {caller.role}")
         return caller
 
+    def _known(self, request: Request, role: str) -> Caller:
+        if role == OPEN:
+            return _NOBODY
+        if role == WEBHOOK and "x-webhook-secret" in request.headers:
+            return self._by_secret(request, request.headers["x-webhook-secret"])
+        given = key_given(request)
+        return self._by_session(request) if given is None else self.by_key(request, given)
+
     def still(self, caller: Caller) -> bool:
         """Whether the caller of a long request would still be let in."""
+        if caller.session and self._sessions.known(caller.session) is None:
+            return False
         now = datetime.now(UTC)
         return not caller.id or any(key.id == caller.id and not key.is_over(now) for key in self._keys.all())
 
-    def _by_key(self, request: Request) -> Caller:
-        given = key_given(request)
-        if given is None:
+    def log_in(self, request: Request, key: str) -> str:
+        """The token of a new session of who has this key. Raises as ``admit``."""
+        return self._sessions.begin(self.by_key(request, key), self._own)
+
+    def log_out(self, request: Request) -> None:
+        if token := self.token(request):
+            self._sessions.end(token)
+
+    def token(self, request: Request) -> str:
+        """What the browser's cookie says; empty where it has none, or a key was given instead."""
+        return "" if key_given(request) is not None else request.cookies.get(self.cookie, "")
+
+    def _by_session(self, request: Request) -> Caller:
+        """Who has logged in with this browser: the key's holder, as long as the key is one."""
+        token = self.token(request)
+        session = self._sessions.find(token) if token else None
+        if session is None:
             raise Unauthorized("a key is needed", hint=_HINT)
+        if not session.key and self._own and same(session.witness, witness(token, self._own)):
+            return Caller(id="", name=_OWN_NAME, role="admin", session=session.id)
+        now = datetime.now(UTC)
+        key = next((each for each in self._keys.all() if each.id == session.key and not each.is_over(now)), None)
+        if key is None:
+            raise Unauthorized("the key is not known, or not any more", hint=_HINT)
+        return caller_of(key, session=session.id)
+
+    async def check_meant(self, request: Request) -> None:
+        """Raise Forbidden for a change that a page of somebody else's has this browser ask for."""
+        token = self.token(request)
+        if request.method in _HARMLESS or not token:
+            return
+        given = request.headers.get("x-csrf-token") or (await fields(request)).get("csrf", "")
+        if not is_own(request) or not same(given, csrf(token)):
+            raise Forbidden("this did not come from a page of ours", hint="load the page again")
+
+    def by_key(self, request: Request, given: str) -> Caller:
+        """Who has this key. Raises Unauthorized or TooManyFailures."""
         address, now = _address(request), time.monotonic()
         caller = find(given, self._keys.all(), datetime.now(UTC))
         if caller is not None:
@@ -70,7 +118,7 @@ class Gate:
         if wait := self._failures.wait(address, now):
             raise TooManyFailures(int(wait) + 1)
         if self._own and not is_made_here(given) and same(given, self._own):
-            return Caller(id="", name="LSH_API_KEY", role="admin")
+            return Caller(id="", name=_OWN_NAME, role="admin")
         self._failures.count(address, now)
         raise Unauthorized("the key is not known, or not any more", hint=_HINT)
 
@@ -99,13 +147,13 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             gate: Gate = request.app.state.gate
             # Before anything is read of the request's body.
-            request.state.caller = gate.admit(request, self.role)
-            request.scope["lsh.caller"] = request.state.caller
+            if gate.admit(request, self.role).session:
+                await gate.check_meant(request)
             try:
                 return await handle(request)
             finally:
-                if request.method != "GET":
-                    request.app.state.parts.recent.forget()
+                if request.method not in _HARMLESS:
+                    request.app.state.parts.forget()
 
         return guarded
 
@@ -137,6 +185,23 @@ def key_given(request: Request) -> str | None:
         user, _, password = told.partition(":")
         return password or user or None
     return None
+
+
+def is_own(request: Request) -> bool:
+    """Whether a page of ours, or no page at all, sends the request, as far as the browser says."""
+    if site := request.headers.get("sec-fetch-site"):
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+async def fields(request: Request) -> dict[str, str]:
+    """The fields of a form, as browsers send it; of several with one name, all in lines."""
+    try:
+        told = parse_qs((await request.body()).decode(), keep_blank_values=True, max_num_fields=200)
+    except ValueError:
+        raise BadInput("this is not a form") from None
+    return {name: "\n".join(values) for name, values in told.items()}
 
 
 def _address(request: Request) -> str:

@@ -14,6 +14,7 @@ from lsh_systemd.errors import BadInput
 from lsh_systemd.jobs import Found
 from lsh_systemd.queue import Queue
 from lsh_systemd.run import Cause, rfc3339
+from lsh_systemd.status import Status
 
 routes = router(tags=["jobs"])
 Here = Annotated[Desk, Depends(desk)]
@@ -62,11 +63,9 @@ def _page(
     after: str,
 ) -> tuple[bytes, dict[str, str]]:
     """The answer's body and its headers."""
-    found = [each for each in desk.all() if _fits(each, tag, category, q)]
-    rows = desk.statuses(found)
+    rows = desk.statuses([each for each in desk.all() if fits(each, tag, category, q)])
     if status is not None:
-        wanted = {status, _CALLED.get(status, status)} | ({"stuck"} if status in ("running", "active") else set())
-        rows = [each for each in rows if each.state in wanted]
+        rows = [each for each in rows if is_in(each, status)]
     headers = {"X-Total-Count": str(len(rows))}
     rows = [each for each in rows if each.found.id > after]
     if limit and len(rows) > limit:
@@ -76,8 +75,15 @@ def _page(
     return bytes(Json([short(each) for each in rows]).body), headers
 
 
-def _fits(found: Found, tag: str | None, category: str | None, q: str | None) -> bool:
+def is_in(status: Status, state: str) -> bool:
+    """Whether the job is in that state, by whichever of its names."""
+    wanted = {state, _CALLED.get(state, state)} | ({"stuck"} if state in ("running", "active") else set())
+    return status.state in wanted
+
+
+def fits(found: Found, tag: str | None, category: str | None, q: str | None) -> bool:
     job = found.job
+    """Whether the job has the tag, the category, and the text in its name, command or description."""
     if tag is not None and (job is None or tag not in job.tags):
         return False
     if category is not None and (job is None or job.category != category):
@@ -99,19 +105,21 @@ def show_job(job_id: str, desk: Here) -> Response:
 @routes.get("/jobs/{job_id}/next", openapi_extra=needs("viewer"))
 def next_of_job(job_id: str, desk: Here, count: Annotated[int, Query(ge=1, le=1000)] = 5) -> Response:
     """The coming instants of a job."""
+    found = desk.job(job_id)
+    return Json({"id": found.id, "next": [rfc3339(each) for each in coming(desk, found, count)]})
+
+
+def coming(desk: Desk, found: Found, count: int) -> list[int]:
+    """The next instants of a job, as systemd reckons them (µs since 1970)."""
     from lsh_systemd import analyze, unit
 
-    found = desk.job(job_id)
     if lines := unit.on_calendar(found.pair.timer):
-        instants = [
-            round(each.timestamp() * 1e6) for each in analyze.instants(lines, after=datetime.now(UTC), count=count)
-        ]
-    else:
-        first = desk.control.next_elapse(found.timer)
-        interval = found.valid_job.interval
-        step = round(interval.total_seconds() * 1e6) if interval else 0
-        instants = [first + each * step for each in range(count if step else 1)] if first else []
-    return Json({"id": found.id, "next": [rfc3339(each) for each in instants]})
+        instants = analyze.instants(lines, after=datetime.now(UTC), count=count)
+        return [round(each.timestamp() * 1e6) for each in instants]
+    first = desk.control.next_elapse(found.timer)
+    interval = found.valid_job.interval
+    step = round(interval.total_seconds() * 1e6) if interval else 0
+    return [first + each * step for each in range(count if step else 1)] if first else []
 
 
 def start(desk: Desk, found: Found) -> dict[str, Any]:
@@ -194,11 +202,15 @@ def queue(desk: Here) -> Response:
 @routes.delete("/queue/{job_id}", openapi_extra=needs("operator"), status_code=204)
 def leave_queue(job_id: str, desk: Here) -> Response:
     """Take a waiting run out of the queue: it is not made."""
+    leave(desk, job_id)
+    return Response(status_code=204)
+
+
+def leave(desk: Desk, job_id: str) -> None:
     found, queue = desk.job(job_id), Queue(desk.scope)
     entry = queue.of(found.id)
     if entry is None or not queue.remove(entry):
         raise NotFound(f"{found.id} does not wait")
-    return Response(status_code=204)
 
 
 def waiting(desk: Desk) -> list[dict[str, Any]]:

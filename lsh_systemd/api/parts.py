@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from functools import cached_property
+from typing import Any
 
 from fastapi import Request
 
@@ -39,9 +40,16 @@ class Parts:
         self.scope, self.manager, self.jobs = scope, Manager(scope), Jobs(scope)
         self.began = time.time()
         self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent()
+        self.looked: Recent[list[Status]] = Recent()
+        self.attention: Recent[list[dict[str, Any]]] = Recent(seconds=30.0)  # of days: half a minute changes little
         self._own = threading.local()
         self._collecting = threading.Lock()
         self._collected = 0.0
+
+    def forget(self) -> None:
+        """Something is changed here: what is asked from now on is looked up."""
+        self.recent.forget()
+        self.looked.forget()
 
     def settings(self) -> Api:
         return policy.settings(self.scope)
@@ -148,6 +156,10 @@ class Desk:
         runs = self.store().last_runs()
         last_runs = {each.id: told(self.scope, runs[each.id]) for each in found if each.id in runs}
         return overview(found, manager=self.parts.manager, last_runs=last_runs)
+
+    def all_statuses(self) -> list[Status]:
+        """Those of all jobs that the key is for, by id, as they were a second ago at most."""
+        return self.parts.looked.get(self.caller.jobs, lambda: self.statuses(self.all()))
 
     def seen_ids(self) -> set[str] | None:
         """The ids of the jobs that the key is for; None where it is for all, also for those that are gone."""

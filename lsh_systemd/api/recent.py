@@ -18,10 +18,11 @@ class _Entry(Generic[T]):
 
 
 class Recent(Generic[T]):
-    """Values for a second, as old as what the agent has collected may be; made by one thread, others wait for it."""
+    """Values for a second, as old as what the agent has collected may be, or for so many; made by one thread, others
+    wait for it."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock = clock, threading.Lock()
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, seconds: float = _SECONDS) -> None:
+        self._clock, self._seconds, self._lock = clock, seconds, threading.Lock()
         self._entries: dict[Hashable, _Entry[T]] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -35,7 +36,7 @@ class Recent(Generic[T]):
                 entry.value = None
                 began = self._clock()
                 value = make()
-                entry.value, entry.until = value, began + _SECONDS
+                entry.value, entry.until = value, began + self._seconds
                 return value
             return entry.value
 

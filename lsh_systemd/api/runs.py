@@ -5,7 +5,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
@@ -42,6 +42,27 @@ def usec_of(text: str | None) -> int | None:
     return None if text is None else round(analyze.parse_timestamp(text).timestamp() * 1e6)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which runs: what ``Store.runs`` takes."""
+
+    job: str | None = None
+    since_usec: int | None = None
+    until_usec: int | None = None
+    result: str | None = None
+    unsuccessful: bool = False
+
+
+def runs_of(desk: Desk, wanted: Wanted, limit: int) -> list[Run]:
+    """So many of the runs that the caller may see, the newest first, without what they wrote."""
+    seen, store = desk.seen_ids() if wanted.job is None else None, desk.store()
+    if seen is None:
+        return store.runs(**asdict(wanted), limit=limit, output=False)
+    each_job = (store.runs(**asdict(replace(wanted, job=each)), limit=limit, output=False) for each in seen)
+    together = (run for of_job in each_job for run in of_job)
+    return sorted(together, key=lambda run: -(run.started_usec or 0))[:limit]
+
+
 def _shaped(desk: Desk, run: Run, *, output: bool) -> dict[str, Any]:
     shape = told(desk.scope, run).to_json()
     return shape if output else {name: value for name, value in shape.items() if name != "output"}
@@ -57,15 +78,8 @@ def _listed(
     failed: bool,
     limit: int,
 ) -> Response:
-    seen = desk.seen_ids() if job is None else None
-    wanted = {"since_usec": usec_of(since), "until_usec": usec_of(until), "result": result, "unsuccessful": failed}
-    if seen is None:
-        found = desk.store().runs(job=job, **wanted, limit=limit + 1, output=False)  # type: ignore[arg-type]
-    else:
-        store = desk.store()
-        each_job = (store.runs(job=each, **wanted, limit=limit + 1, output=False) for each in seen)  # type: ignore[arg-type]
-        together = (run for of_job in each_job for run in of_job)
-        found = sorted(together, key=lambda run: -(run.started_usec or 0))
+    wanted = Wanted(job=job, since_usec=usec_of(since), until_usec=usec_of(until), result=result, unsuccessful=failed)
+    found = runs_of(desk, wanted, limit + 1)
     headers = {}
     if len(found) > limit and found[limit - 1].started_usec is not None:
         following = request.url.include_query_params(until=rfc3339(found[limit - 1].started_usec))
@@ -110,17 +124,18 @@ def runs_of_job(
 @routes.get("/runs/{run_id}", openapi_extra=needs("viewer"))
 def show_run(run_id: str, desk: Here) -> Response:
     """One run, with what it wrote."""
-    return Json(_shaped(desk, _run(desk, run_id), output=True))
+    return Json(_shaped(desk, run_of(desk, run_id), output=True))
 
 
 @routes.get("/runs/{run_id}/output", openapi_extra=needs("viewer"))
 def output_of_run(run_id: str, desk: Here) -> Response:
     """What a run wrote, byte by byte."""
     headers = {"Content-Disposition": "attachment"}
-    return Response(_run(desk, run_id).output, media_type="application/octet-stream", headers=headers)
+    return Response(run_of(desk, run_id).output, media_type="application/octet-stream", headers=headers)
 
 
-def _run(desk: Desk, run_id: str) -> Run:
+def run_of(desk: Desk, run_id: str) -> Run:
+    """The run whose id this is or begins. Raises NotFound."""
     found = desk.store().run(run_id) if run_id and set(run_id) <= set("0123456789abcdef") else []
     seen = [run for run in found if desk.caller.sees(run.job, _job(desk, run.job))]
     if len(seen) != 1:
@@ -236,36 +251,46 @@ def explain_cron(
 @routes.get("/secrets", openapi_extra=needs("admin"))
 def secrets(desk: Here) -> Response:
     """The names of the secrets. What they hold is told to jobs only."""
+    return Json(secrets_of(desk))
+
+
+def secrets_of(desk: Desk) -> list[dict[str, Any]]:
     desk.for_all()
     stored = Vault(desk.scope, encrypts=False, takes_large=False).all()
-    return Json(
-        [{"name": each.name, "changed_at": rfc3339(each.changed_usec), "encrypted": each.encrypted} for each in stored]
-    )
+    return [
+        {"name": each.name, "changed_at": rfc3339(each.changed_usec), "encrypted": each.encrypted} for each in stored
+    ]
 
 
 @routes.get("/alerts", openapi_extra=needs("admin"))
 def alerts(desk: Here) -> Response:
     """The rules of who is told of what; of their URLs without what may be a password."""
+    return Json(alert_rules(desk))
+
+
+def alert_rules(desk: Desk) -> list[dict[str, Any]]:
     desk.for_all()
-    return Json(
-        [
-            {
-                "name": rule.name,
-                "tells_of": told_of(rule),
-                "jobs": list(rule.jobs),
-                "to": [shown(url) for url in rule.to],
-            }
-            for rule in rules_of(desk.scope)
-        ]
-    )
+    return [
+        {
+            "name": rule.name,
+            "tells_of": told_of(rule),
+            "jobs": list(rule.jobs),
+            "to": [shown(url) for url in rule.to],
+        }
+        for rule in rules_of(desk.scope)
+    ]
 
 
 @routes.get("/alerts/history", openapi_extra=needs("admin"))
 def alerts_told(desk: Here, limit: Limit = 50) -> Response:
     """What has been told, or waits to be; the newest first."""
+    return Json(alert_history(desk, limit))
+
+
+def alert_history(desk: Desk, limit: int) -> list[dict[str, Any]]:
     seen = desk.seen_ids()
     found = Outbox(desk.store()).history(limit if seen is None else 0)
-    return Json([each.to_json() for each in found if seen is None or each.job in seen][:limit])
+    return [each.to_json() for each in found if seen is None or each.job in seen][:limit]
 
 
 @routes.get("/audit", openapi_extra=needs("admin"))
@@ -276,9 +301,12 @@ def audit(
     limit: Limit = 50,
 ) -> Response:
     """Who changed which job when and how, the newest first."""
+    return Json(changes_of(desk, job, usec_of(since), limit))
+
+
+def changes_of(desk: Desk, job: str | None, since_usec: int | None, limit: int) -> list[dict[str, Any]]:
     seen = desk.seen_ids()
     if job is not None:
         job = desk.known(job) if seen is not None else job
-    changes = desk.store().changes(job=job, since_usec=usec_of(since), limit=limit if seen is None else 0)
-    told = [each.to_json() for each in changes if seen is None or each.job in seen]
-    return Json(told[:limit])
+    changes = desk.store().changes(job=job, since_usec=since_usec, limit=limit if seen is None else 0)
+    return [each.to_json() for each in changes if seen is None or each.job in seen][:limit]

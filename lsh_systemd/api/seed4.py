@@ -25,13 +25,19 @@ _LEAST_FREE_BYTES = 2**20
 
 def health_of(request: Request) -> Json:
     """What anybody may know: 503 where jobs cannot be looked after. No path or reason, which `doctor` tells."""
+    told = health_told(request)
+    body = told | {"timestamp": rfc3339(time.time_ns() // 1000)}
+    return Json(body, status_code=503 if told["status"] == "unhealthy" else 200)
+
+
+def health_told(request: Request) -> dict[str, Any]:
+    """How it was at the last look, a second ago at most."""
     parts: Parts = request.app.state.parts
     at, told = getattr(request.app.state, "health", (0.0, None))
     if told is None or time.monotonic() - at > _SECONDS:
         told = _health(parts)
         request.app.state.health = (time.monotonic(), told)
-    body = told | {"timestamp": rfc3339(time.time_ns() // 1000)}
-    return Json(body, status_code=503 if told["status"] == "unhealthy" else 200)
+    return dict(told)
 
 
 def _health(parts: Parts) -> dict[str, Any]:

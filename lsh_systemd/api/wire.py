@@ -56,7 +56,9 @@ class Wire:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *_headers(request_id)]
+                own = message.get("headers", [])
+                known = {name.lower() for name, _ in own}
+                message["headers"] = [*own, *(each for each in _headers(request_id) if each[0] not in known)]
             await send(message)
 
         try:

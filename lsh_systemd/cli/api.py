@@ -21,6 +21,7 @@ def api_command() -> None:
 
     Off until it is enabled; then systemd listens on port 3030 of 127.0.0.1 and on a Unix socket, and starts the server
     when somebody calls. Nobody gets in without a key, but to /health. lsh.toml's table [api] says what may be made.
+    http://127.0.0.1:3030/ui is a dashboard, which takes a key, too.
 
     \b
     lshctl api enable

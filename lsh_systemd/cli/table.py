@@ -50,9 +50,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, state_col
 
 def paint(state: str) -> str:
     """The state or result in its colour."""
-    word = state.strip()
-    colour = "red" if word in _FAILURES else _COLOURS.get(word)
+    colour = colour_of(state.strip())
     return click.style(state, fg=colour) if colour else state
+
+
+def colour_of(state: str) -> str | None:
+    return "red" if state in _FAILURES else _COLOURS.get(state)
 
 
 def local_time(usec: int | None) -> str:

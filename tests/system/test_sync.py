@@ -136,6 +136,10 @@ def test_the_fleet_over_http(reporting: Lsh, supabase: Stack) -> None:
             assert len(eventually(partial(same, what), timeout=60)) == 1
         assert "no host 'nobody' has reported" in get("/fleet/hosts?host=nobody", status=400)
         get("/fleet/runs", "some", status=403)
+        assert f'<th scope="row">{lsh.json_of("fleet", "hosts", "--host", host)[0]["name"]}</th>' in get(
+            "/ui/fleet/hosts"
+        )
+        assert "the key is for some only" in get("/ui/fleet/hosts", "some")
         told = get("/metrics")
         assert "lsh_sync_sent_timestamp_seconds " in told and 'lsh_sync_waiting{kind="runs"} ' in told
         supabase.stop("postgrest")
