@@ -7,7 +7,7 @@ may go.
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from lsh_systemd.errors import BadInput
@@ -55,13 +55,21 @@ def fill_words(words: Sequence[str], look: Look) -> list[str]:
     return filled
 
 
-def fill_command(text: str, look: Look, *, shell: str = "/bin/sh") -> str:
-    """A line for the shell with its values in it, each as one word. Raises BadInput where that cannot be."""
+def fill_command(text: str, look: Look, *, shell: str = "/bin/sh", later: Collection[str] = ()) -> str:
+    """A line for the shell with its values in it, each as one word; of the names in ``later`` the value is that of a
+    variable when the line runs. Raises BadInput where that cannot be."""
     bare, hard = _bare_places(text), shell.rpartition("/")[2] not in _SHELLS or bool(_HARD.search(text))
 
     def word(found: re.Match[str]) -> str:
         if found[1]:
             return found[0][1:]
+        if found[2] in later:
+            if hard or not bare(found.start()):
+                raise BadInput(
+                    f"{found[2]} stands where the shell reads no variable as one word: no run can bring it",
+                    hint=f"--set {found[2]}=…",
+                )
+            return f'"${found[2]}"'
         name, value = found[2], look(found[2])
         values = list(map(_text, value if isinstance(value, list | tuple) else [value]))
         for each in values:

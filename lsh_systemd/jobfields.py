@@ -1,7 +1,7 @@
 """The fields of a job from several hands: defaults, a template, its own. Filled in, and laid over each other. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lsh_systemd.errors import BadInput
@@ -38,17 +38,35 @@ def instantiate(
 ) -> tuple[dict[str, Any], bool]:
     """The fields of the job that a template gives, over them those that are the caller's own, and whether its schedule
     counts. ``shell``: the one that will read the command, where others than these two have a say. Raises BadInput."""
-    values = template.values(given)
+    later = _left_to_the_run(template, own)
+    values = template.values(given, later=later)
     shell = shell_of(own, template.job) if shell is None else shell
-    look = _finder(values)
-    fields = {name: fill_field(name, value, look, shell=shell) for name, value in template.job.items()}
+    look = _finder({name: value for name, value in values.items() if name not in later}, later)
+    fields = {name: fill_field(name, value, look, shell=shell, later=later) for name, value in template.job.items()}
     fields.setdefault("name", template.id)
     enabled = fields.pop("enabled", True) is not False
+    if later:
+        defaults = {name: str(values[name]) for name in later if name in values}
+        fields["env"] = {**defaults, **(fields.get("env") or {})}
+        own = {**own, "params": [later.get(each.partition("=")[0], each) for each in own["params"]]}
     return _over(fields, own), enabled
 
 
-def _finder(values: Mapping[str, Value]) -> Look:
+def _left_to_the_run(template: Template, own: Mapping[str, Any]) -> dict[str, str]:
+    """The template's parameters that are ones of the job itself (--param), so that its runs bring them: each declared
+    by what the template takes, and by a pattern of the job's own."""
+    known = {each.name: each for each in template.parameters}
+    later = {}
+    for name, mark, pattern in (each.partition("=") for each in own.get("params") or () if isinstance(each, str)):
+        if name in known:
+            later[name] = f"{name}={known[name].run_pattern(pattern if mark else None)}"
+    return later
+
+
+def _finder(values: Mapping[str, Value], later: Collection[str]) -> Look:
     def look(name: str) -> Value:
+        if name in later:
+            raise BadInput(f"{name} is more than a word of the command: no run can bring it", hint=f"--set {name}=…")
         if name not in values:
             raise BadInput(f"the template has no parameter {name}", hint="a mistake in the template itself")
         return values[name]
@@ -56,14 +74,14 @@ def _finder(values: Mapping[str, Value]) -> Look:
     return look
 
 
-def fill_field(name: str, value: Any, look: Look, *, shell: Any) -> Any:
+def fill_field(name: str, value: Any, look: Look, *, shell: Any, later: Collection[str] = ()) -> Any:
     """A field's value with the values of ``{{ names }}`` in it: in commands as words of the shell that reads them; of
-    the job's own command, that is ``shell``."""
+    the job's own command, that is ``shell``, and may look names up ``later``."""
     if name not in _COMMANDS:
         return fill_plain(value, look)
     shell = str(shell) if name == "command" else DEFAULT_SHELL
     if isinstance(value, str):
-        return fill_command(value, look, shell=shell)
+        return fill_command(value, look, shell=shell, later=later if name == "command" else ())
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         return value
     return fill_words(value, look) if name == "command" else [fill_command(each, look) for each in value]

@@ -5,7 +5,7 @@ many, choices, pattern, min, max) and ``job`` (the fields of a job, with ``{{ na
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ TYPES = ("text", "path", "integer", "boolean", "choice", "span", "size", "cron")
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 _LONGEST = 1000
+_MOST_NUMBERS = 200
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -51,6 +52,36 @@ class Parameter:
                 raise BadInput(f"the pattern of the parameter {self.name} is none: {error}") from None
         if self.default is not None:
             object.__setattr__(self, "default", self.check(self.default))
+
+    def run_pattern(self, own: str | None = None) -> str:
+        """What all of a value has to match where a run of the job brings it: this, and a pattern of the job's ``own``.
+        Without either, no text leads to another folder. Raises BadInput where no pattern can say what this takes."""
+        if own is None:
+            return "(?!-)[^/]+" if self.type == "text" and self.pattern is None else self._pattern()
+        return f"(?=(?:{self._pattern()})\\Z)(?:{own})"
+
+    def _pattern(self) -> str:
+        if self.many or self.type in ("span", "size", "cron"):
+            raise BadInput(
+                f"no run can bring {self.name}: what it takes is no matter of a pattern", hint=f"--set {self.name}=…"
+            )
+        if self.type == "integer":
+            return self._integers()
+        if self.type == "boolean":
+            return "true|false"
+        if self.type == "choice":
+            return "|".join(map(re.escape, self.choices))
+        return "/.*" if self.type == "path" else f"(?!-)(?:{self.pattern or '.+'})"
+
+    def _integers(self) -> str:
+        open_ended = {None: "-?[0-9]{1,18}", 0: "[0-9]{1,18}", 1: "[1-9][0-9]{0,17}"}
+        if self.max is None and self.min in open_ended:
+            return open_ended[self.min]
+        if self.min is None or self.max is None or self.max - self.min > _MOST_NUMBERS:
+            raise BadInput(
+                f"no run can bring {self.name}: what it takes is no matter of a pattern", hint=f"--set {self.name}=…"
+            )
+        return "|".join(map(str, range(self.min, self.max + 1)))
 
     def check(self, value: Any) -> Value:
         """The value as the type has it: a number, true or false, text; of ``many``, a list. Raises BadInput."""
@@ -119,8 +150,9 @@ class Template:
     def category(self) -> str:
         return str(self.job.get("category", ""))
 
-    def values(self, given: Mapping[str, Any]) -> dict[str, Value]:
-        """Every parameter's value: as given, or by default. Raises BadInput for one that is missing or wrong."""
+    def values(self, given: Mapping[str, Any], *, later: Collection[str] = ()) -> dict[str, Value]:
+        """Every parameter's value: as given, or by default. Raises BadInput for one that is missing or wrong; those in
+        ``later`` may be missing."""
         known = {each.name for each in self.parameters}
         for name in given:
             if name not in known:
@@ -129,6 +161,8 @@ class Template:
         values: dict[str, Value] = {}
         for each in self.parameters:
             value = each.check(given[each.name]) if each.name in given else each.default
+            if value is None and each.name in later:
+                continue
             if value is None:
                 told = f": {each.description}" if each.description else ""
                 raise BadInput(

@@ -129,8 +129,9 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
         lsh.add("--from-fleet", "--param", "SPAN", "--", "sleep $SPAN", name="rest")
         lsh.add("--from-fleet", "--", "exit 7", name="fails")
         lsh.add("--from-fleet", "--param", "A=(a+)+$", "--", "true", name="slow")
+        lsh.add("--template", "session-cleanup", "--from-fleet", "--param", "folder", "--param", "minutes", name="tidy")
         lsh.add("--", "true", name="private")
-        assert "It offers fails, resize, rest, slow." in lsh("fleet", "join", "--poll", "1s").stdout
+        assert "It offers fails, resize, rest, slow, tidy." in lsh("fleet", "join", "--poll", "1s").stdout
 
     def enqueue(*argv: str) -> int:
         return int(first.json_of("fleet", "enqueue", *argv)["id"])
@@ -159,8 +160,12 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
         enqueue("resize", "--param", "FILE=../x"),
         enqueue("resize", "--param", "SIZE=1"),
         enqueue("resize", "--param", "FILE=x", "--param", "PATH=/tmp"),
+        enqueue("tidy", "--param", "minutes=0"),
+        enqueue("tidy", "--param", "folder=tmp"),
         enqueue("slow", "--param", f"A={'a' * 3000}!"),  # its pattern would not be through with that in this universe
     ]
+    first.machine.run("sh", "-c", "mkdir '/srv/a b'; touch -d 2020-01-01 '/srv/a b/old'; touch '/srv/a b/new'")
+    tidy = enqueue("tidy", "--param", "folder=/srv/a b", "--host", names[0])
     fails = enqueue("fails", "--retries", "1")
     private, nowhere = enqueue("private"), enqueue("no such job")
     row = ended(fine)
@@ -173,6 +178,8 @@ def test_the_queue_of_a_fleet(new_machine: NewMachine, stack: Stack) -> None:
     (run,) = first.runs("resize")
     assert run["output"].splitlines() == [odd, "10", str(fine), "ann", str(row["token"])]
     assert (run["id"], run["trigger"]) == (row["run"].replace("-", ""), "queue")
+    assert ended(tidy)["state"] == "succeeded"
+    assert first.machine.run("ls", "/srv/a b").stdout == "new\n"
     assert ended(there)["host"] == names[1]
     assert second.runs("resize")[0]["output"].splitlines()[:2] == ["x", "7"]
     for number in wrong:

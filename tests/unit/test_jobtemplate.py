@@ -123,3 +123,53 @@ def test_own_templates_win_and_a_bad_file_is_told(tmp_path: Path, monkeypatch: p
     with pytest.raises(BadInput) as caught:
         specfiles.template(Scope.SYSTEM, "log-clenup")
     assert caught.value.hint == "did you mean log-cleanup?"
+
+
+def offered(template: str, *params: str, **given: Any) -> Job:
+    """The job whose runs bring what it declares."""
+    fields, _ = instantiate(SHIPPED[template], given, own={"from_fleet": True, "params": list(params)})
+    return from_plain(fields)
+
+
+def test_what_runs_bring_is_a_variable_in_the_command() -> None:
+    job = offered("database-backup", "db", "folder=/srv/.*", "OWN", host="h")
+    assert job.command == 'pg_dump -h h -U postgres "$db" > "$folder"/"$db"_$(date +%Y%m%d).sql'
+    assert job.env == {"db": "mydb", "folder": "/backups"}
+    assert job.params == ("db=(?!-)[^/]+", "folder=(?=(?:/.*)\\Z)(?:/srv/.*)", "OWN")
+    assert offered("log-cleanup", "days", days="7").env == {"days": "7"}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "taken", "refused"),
+    [
+        (Parameter(name="a"), ["x", "a b"], ["", "-x", "../x"]),
+        (Parameter(name="a", pattern="[a-z/]+"), ["x", "x/y"], ["", "X", "-x"]),
+        (Parameter(name="a", type="path"), ["/", "/x y"], ["", "x"]),
+        (Parameter(name="a", type="integer"), ["-7", "0"], ["", "x", "1.5", "9" * 19]),
+        (Parameter(name="a", type="integer", min=0), ["0", "7"], ["-1"]),
+        (Parameter(name="a", type="integer", min=1), ["1", "70"], ["0", "07"]),
+        (Parameter(name="a", type="integer", min=3, max=12), ["3", "12"], ["2", "13", "1"]),
+        (Parameter(name="a", type="boolean"), ["true", "false"], ["yes"]),
+        (Parameter(name="a", type="choice", choices=("a.b", "c")), ["a.b", "c"], ["axb", ""]),
+    ],
+)
+def test_the_pattern_of_what_runs_bring(parameter: Parameter, taken: list[str], refused: list[str]) -> None:
+    for text in taken:
+        assert re.fullmatch(parameter.run_pattern(), text)
+        assert re.fullmatch(parameter.run_pattern(".*"), text)
+    assert not any(re.fullmatch(parameter.run_pattern(), text) for text in refused)
+    assert not re.fullmatch(parameter.run_pattern("Q"), taken[0])
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "given"),
+    [
+        ("journal-cleanup", "size", {}),
+        ("restic-backup", "paths", {"repository": "/r"}),
+        ("restic-backup", "repository", {}),
+        ("disk-space", "percent", {}),
+    ],
+)
+def test_what_no_run_can_bring(template: str, name: str, given: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="no run can bring"):
+        offered(template, name, **given)
