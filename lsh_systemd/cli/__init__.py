@@ -3,6 +3,7 @@
 import importlib
 
 import click
+from click.shell_completion import CompletionItem
 
 from lsh_systemd import __version__
 from lsh_systemd.cli.common import OneLineErrors
@@ -51,6 +52,7 @@ _COMMANDS = {
     "supabase": "supabase",
     "doctor": "doctor",
     "agent": "agent",
+    "completion": "completion",
 }
 # What --help says of each, so that it need not import them all; a test holds it against the docstrings.
 _SUMMARIES = {
@@ -96,6 +98,7 @@ _SUMMARIES = {
     "supabase": "Prepare and check the Supabase project that hosts report to.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
+    "completion": "Print what makes a shell complete lshctl's commands, options and jobs.",
 }
 
 
@@ -121,6 +124,11 @@ class _Lazy(OneLineErrors, click.Group):
             scope = ctx.params["scope"]
             ssh.call(ctx.params["hosts"], [*([f"--{scope}"] if scope else []), *args])
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own would import every command for its first line.
+        found = [CompletionItem(name, help=help) for name, help in _SUMMARIES.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

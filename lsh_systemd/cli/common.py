@@ -176,17 +176,20 @@ def with_app_of(function: F) -> F:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-job_argument = click.argument("name", metavar="JOB", shell_complete=lambda c, p, i: complete_jobs(c, i))
 
 
-def complete_jobs(ctx: click.Context, incomplete: str) -> list[str]:
+def complete_jobs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The ids of the jobs that begin so, for the shell's completion."""
     from lsh_systemd.jobs import Jobs
 
-    if ctx.find_root().params.get("hosts"):
+    root = ctx.find_root().params
+    if root.get("hosts"):
         return []  # another machine's jobs
-    scope = ctx.find_root().params.get("scope") or ("system" if os.getuid() == 0 else "user")
-    return [found.id for found in Jobs(Scope(scope)).all() if found.id.startswith(incomplete)]
+    scope = ctx.params.get("own_scope") or root.get("scope") or ("system" if os.getuid() == 0 else "user")
+    return [job for job in Jobs(Scope(scope)).ids() if job.startswith(incomplete)]
+
+
+job_argument = click.argument("name", metavar="JOB", shell_complete=complete_jobs)
 
 
 def print_json(data: Any) -> None:
