@@ -103,13 +103,11 @@ def _supabase(host: Host, package: Path) -> None:
     asked = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SECRET_KEY": "sb_secret_x"}
     without = host.machine.run("lshctl", "supabase", "test", env=asked, check=False)
     assert "lsh-systemd-supabase" in without.stdout + without.stderr
-    there = host.machine.run(
-        "python3", "-c", "import platform; print(platform.python_version_tuple()[1])"
-    ).stdout.strip()
+    there = host.machine.run("python3", "--version").stdout.split()[1]
     done = host.install(package, check=False)
-    if there != platform.python_version_tuple()[1]:
+    if there.split(".")[:2] != platform.python_version().split(".")[:2]:
         assert done.returncode != 0
-        assert "python3 (<<" in done.stdout + done.stderr
+        assert "python3 (<" in done.stdout + done.stderr
         return
     assert done.returncode == 0, done
     with_it = host.machine.run("lshctl", "supabase", "test", env=asked, check=False)
