@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What pip cannot bring: it is bound to the distribution's libraries.
+_OF_DISTRIBUTION = ("gi", "pydbus", "systemd")
+_OF_DISTRIBUTION_HINT = (
+    "apt install python3-gi python3-pydbus python3-systemd (or your distribution's PyGObject, pydbus, python-systemd), "
+    "and a venv that sees them: pipx install --system-site-packages lsh-systemd"
+)
+
 
 class App:
     """The parts a command works with, each made when first asked for."""
@@ -96,6 +103,12 @@ class OneLineErrors(click.Command):
         except LshError as error:
             fail(error)
             sys.exit(error.exit_status)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _OF_DISTRIBUTION:
+                raise
+            fail(LshError(f"the Python package {package} is missing", hint=_OF_DISTRIBUTION_HINT))
+            sys.exit(1)
         except OSError as error:  # the output's disk is full, the current folder is gone
             fail(LshError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")))
             os._exit(1)  # not sys.exit: it would try to write the rest of the output again
