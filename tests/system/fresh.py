@@ -17,7 +17,7 @@ FRESH = "fresh-"  # before a suite's name
 PACKAGES = roots.CACHE / "deb-of-tests"
 _DEBIAN = "systemd systemd-sysv dbus dbus-user-session libpam-systemd passwd".split()
 # What a package is made of, besides lsh_systemd/ itself.
-_SOURCES = "debian units packaging/man packaging/dev/deb packaging/supabase pyproject.toml README.md LICENSE".split()
+_SOURCES = "debian units packaging pyproject.toml README.md LICENSE".split()
 
 
 def ensure(suite: str) -> Path:
