@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lsh_systemd import hooks, unit
 from lsh_systemd.errors import BadInput, LshError
-from lsh_systemd.job import LONGEST_ID, PREFIX, Job, job_id
+from lsh_systemd.job import LONGEST_ID, PREFIX, RESERVED_IDS, Job, job_id
 from lsh_systemd.scope import Scope, transient_unit_dir, unit_dir
 from lsh_systemd.text import visible
 from lsh_systemd.unitdir import UnitDir, UnitPair
@@ -95,6 +95,11 @@ class Jobs:
                 if each:
                     found[each.id] = each
         return [found[name] for name in sorted(found)]
+
+    def ids(self) -> list[str]:
+        """The ids of all jobs by their files' names alone, which are not looked into."""
+        services = {name for folder in (self.transient, self.lasting) for name in folder.services(PREFIX)}
+        return sorted({unit.id_of_unit(name) for name in filter(unit.is_job_unit, services)} - RESERVED_IDS)
 
     def find(self, name: str) -> Found | None:
         """The job of that id or name, or None."""

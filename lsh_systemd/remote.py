@@ -8,16 +8,20 @@ refused for what it is (RemoteRefused: never again as it is).
 
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import visible
 
-INSTALL = "pip install 'lsh-systemd[supabase]' where lshctl is"
+INSTALL = "apt install lsh-systemd-supabase, or pip install 'lsh-systemd[supabase]' where lshctl is"
+# Where that package has it, for us alone.
+_PACKAGED = "/usr/lib/lsh-systemd-supabase"
 TIMEOUT_SECONDS = 30.0
 # PostgREST answers with so many rows at most.
 _PAGE = 1000
@@ -64,13 +68,21 @@ class RemoteRefused(RemoteError):
 
 def is_there() -> bool:
     """Whether the library is installed."""
+    _look_into_package()
     return find_spec("supabase") is not None
+
+
+def _look_into_package() -> None:
+    """Let its versions go first: the distribution's own of what it needs may be too old for it."""
+    if _PACKAGED not in sys.path and Path(_PACKAGED).is_dir():
+        sys.path.insert(0, _PACKAGED)
 
 
 class Remote:
     """One project's tables and functions. Not for several threads at once."""
 
     def __init__(self, target: Target, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        _look_into_package()
         try:
             import httpx
             from supabase import ClientOptions, create_client

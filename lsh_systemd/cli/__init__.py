@@ -3,6 +3,7 @@
 import importlib
 
 import click
+from click.shell_completion import CompletionItem
 
 from lsh_systemd import __version__
 from lsh_systemd.cli.common import OneLineErrors
@@ -58,6 +59,7 @@ _COMMANDS = {
     "api": "api",
     "doctor": "doctor",
     "agent": "agent",
+    "completion": "completion",
 }
 # What --help says of each, so that it need not import them all; a test holds it against the docstrings.
 _SUMMARIES = {
@@ -109,6 +111,7 @@ _SUMMARIES = {
     "api": "Serve jobs and runs over HTTP.",
     "doctor": "Look for what usually goes wrong, and how to mend it.",
     "agent": "Care for the agent that keeps the ledger up to date.",
+    "completion": "Print what makes a shell complete lshctl's commands, options and jobs.",
 }
 
 
@@ -140,6 +143,11 @@ class _Lazy(OneLineErrors, click.Group):
             scope = ctx.params["scope"]
             ssh.call(ctx.params["hosts"], [*([f"--{scope}"] if scope else []), *args])
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own would import every command for its first line.
+        found = [CompletionItem(name, help=help) for name, help in _SUMMARIES.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -14,7 +14,7 @@ from lsh_systemd.cli.alertrules import (
     remove_command,
     warn_without_agent,
 )
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, complete_jobs, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.table import local_time, print_table
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.run import rfc3339
@@ -180,7 +180,7 @@ def _send_waiting(app: App, rule: "Rule", failing: list[str]) -> None:
 
 @alerts_command.command("mute")
 @click.argument("name", metavar="[RULE]", required=False)
-@click.option("--job", metavar="JOB", help="A job, in all rules.")
+@click.option("--job", metavar="JOB", shell_complete=complete_jobs, help="A job, in all rules.")
 @click.option("--for", "span", metavar="SPAN", help="For so long; without it, until unmute.")
 @dry_run_option
 @with_app
@@ -207,7 +207,7 @@ def mute_command(app: App, name: str | None, job: str | None, span: str | None, 
 
 @alerts_command.command("unmute")
 @click.argument("name", metavar="[RULE]", required=False)
-@click.option("--job", metavar="JOB", help="A job, in all rules.")
+@click.option("--job", metavar="JOB", shell_complete=complete_jobs, help="A job, in all rules.")
 @dry_run_option
 @with_app
 def unmute_command(app: App, name: str | None, job: str | None, dry_run: bool) -> None:

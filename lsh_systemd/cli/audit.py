@@ -5,14 +5,14 @@ import json
 import click
 
 from lsh_systemd.audit import Change
-from lsh_systemd.cli.common import App, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, complete_jobs, json_option, print_json, with_app
 from lsh_systemd.cli.history import usec_of
 from lsh_systemd.cli.table import local_time, print_table
 from lsh_systemd.job import job_id
 
 
 @click.command("audit")
-@click.argument("name", metavar="[JOB]", required=False)
+@click.argument("name", metavar="[JOB]", required=False, shell_complete=complete_jobs)
 @click.option("--since", metavar="TIME", help="Only changes made then or later: 'yesterday', '-2h'.")
 @click.option(
     "--limit", type=click.IntRange(min=0, max=2**53), default=20, show_default=True, help="The newest; 0 is all."

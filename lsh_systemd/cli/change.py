@@ -8,7 +8,7 @@ import click
 from lsh_systemd import follow
 from lsh_systemd.cli.add import say_next
 from lsh_systemd.cli.checking import checked
-from lsh_systemd.cli.common import App, dry_run_option, job_argument, warn_of_limits, with_app
+from lsh_systemd.cli.common import App, complete_jobs, dry_run_option, job_argument, warn_of_limits, with_app
 from lsh_systemd.cli.option_table import GroupedCommand, job_options
 from lsh_systemd.cli.options import command_from, merge, plain_from
 from lsh_systemd.errors import BadInput, LshError
@@ -185,7 +185,7 @@ def _rename_in_rules(app: App, old: str, new: str) -> None:
 
 
 @click.command("remove")
-@click.argument("names", metavar="JOB...", nargs=-1, required=True)
+@click.argument("names", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_jobs)
 @click.option("--force", is_flag=True, help="Even where other jobs follow them, or start them.")
 @dry_run_option
 @with_app

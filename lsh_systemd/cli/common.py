@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What pip cannot bring: it is bound to the distribution's libraries.
+_OF_DISTRIBUTION = ("gi", "pydbus", "systemd")
+_OF_DISTRIBUTION_HINT = (
+    "apt install python3-gi python3-pydbus python3-systemd (or your distribution's PyGObject, pydbus, python-systemd), "
+    "and a venv that sees them: pipx install --system-site-packages lsh-systemd"
+)
+
 
 class App:
     """The parts a command works with, each made when first asked for."""
@@ -105,6 +112,12 @@ class OneLineErrors(click.Command):
         except LshError as error:
             fail(error)
             sys.exit(error.exit_status)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _OF_DISTRIBUTION:
+                raise
+            fail(LshError(f"the Python package {package} is missing", hint=_OF_DISTRIBUTION_HINT))
+            sys.exit(1)
         except OSError as error:  # the output's disk is full, the current folder is gone
             fail(LshError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")))
             os._exit(1)  # not sys.exit: it would try to write the rest of the output again
@@ -190,17 +203,20 @@ def with_app_of(function: F) -> F:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-job_argument = click.argument("name", metavar="JOB", shell_complete=lambda c, p, i: complete_jobs(c, i))
 
 
-def complete_jobs(ctx: click.Context, incomplete: str) -> list[str]:
+def complete_jobs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The ids of the jobs that begin so, for the shell's completion."""
     from lsh_systemd.jobs import Jobs
 
-    if ctx.find_root().params.get("hosts") or ctx.find_root().params.get("url"):
+    root = ctx.find_root().params
+    if root.get("hosts") or root.get("url"):
         return []  # another machine's jobs
-    scope = ctx.find_root().params.get("scope") or ("system" if os.getuid() == 0 else "user")
-    return [found.id for found in Jobs(Scope(scope)).all() if found.id.startswith(incomplete)]
+    scope = ctx.params.get("own_scope") or root.get("scope") or ("system" if os.getuid() == 0 else "user")
+    return [job for job in Jobs(Scope(scope)).ids() if job.startswith(incomplete)]
+
+
+job_argument = click.argument("name", metavar="JOB", shell_complete=complete_jobs)
 
 
 def print_json(data: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app, with_app_of
+from lsh_systemd.cli.common import App, complete_jobs, dry_run_option, json_option, print_json, with_app, with_app_of
 from lsh_systemd.cli.table import local_time, print_table
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import check_line, visible
@@ -39,7 +39,7 @@ def register(group: click.Group) -> None:
 
 
 @click.command("enqueue")
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", shell_complete=complete_jobs)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the job; may be repeated.")
 @click.option("--host", metavar="HOST", help="Only this host, by its name or id.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only a host with this tag; may be repeated.")
@@ -104,7 +104,7 @@ def enqueue_command(
 @click.command("queue")
 @click.option("--state", "states", multiple=True, metavar="STATE", help=f"Of {', '.join(_STATES)}; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="Those that have ended, too.")
-@click.option("--job", metavar="JOB", help="Of this job only.")
+@click.option("--job", metavar="JOB", shell_complete=complete_jobs, help="Of this job only.")
 @click.option("--limit", type=click.IntRange(0), default=100, help="At most so many, the newest; 0 is all.")
 @json_option
 @with_app

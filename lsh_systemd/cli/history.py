@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lsh_systemd.cli.common import App, job_argument, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, complete_jobs, job_argument, json_option, print_json, with_app
 from lsh_systemd.cli.table import bar, duration, local_time, print_table, size
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import job_id
@@ -47,7 +47,7 @@ def usec_of(text: str | None) -> int | None:
 
 
 @click.command("runs")
-@click.argument("name", metavar="[JOB]", required=False)
+@click.argument("name", metavar="[JOB]", required=False, shell_complete=complete_jobs)
 @click.option(
     "--limit", type=click.IntRange(min=0, max=2**53), help=f"At most so many, the newest ({_PAGE}); 0 is all."
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, complete_jobs, dry_run_option, json_option, print_json, with_app
 from lsh_systemd.cli.history import known_job
 from lsh_systemd.cli.table import size
 from lsh_systemd.errors import LshError
@@ -23,7 +23,7 @@ _SHORTEST = timedelta(seconds=1)
     type=click.IntRange(min=1, max=2**53),
     help="All but the N newest of each job (keep_runs, 600000).",
 )
-@click.option("--job", "name", metavar="JOB", help="Only this job's, which may be gone.")
+@click.option("--job", "name", metavar="JOB", shell_complete=complete_jobs, help="Only this job's, which may be gone.")
 @click.option("--check", is_flag=True, help="First look through the whole file; a damaged one is made anew.")
 @dry_run_option
 @json_option

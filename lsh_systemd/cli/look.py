@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lsh_systemd.cli.common import App, job_argument, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, complete_jobs, job_argument, json_option, print_json, with_app
 from lsh_systemd.cli.table import bar, duration, local_time, paint, print_table, relative
 from lsh_systemd.errors import BadInput
 from lsh_systemd.jobs import Found
@@ -134,7 +134,7 @@ def _shown(value: Any) -> str:
 
 
 @click.command("next")
-@click.argument("name", metavar="[JOB]", required=False)
+@click.argument("name", metavar="[JOB]", required=False, shell_complete=complete_jobs)
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=5, help="How many instants of a single JOB.")
 @json_option
 @with_app

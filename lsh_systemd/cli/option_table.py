@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
+from lsh_systemd.cli.common import complete_jobs
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -113,7 +115,7 @@ _OPTIONS = [
     _option("Isolation", "--run-as", metavar="USER", help="The user to run as (system scope)."),
     _option("Isolation", "--dynamic-user/--no-dynamic-user", default=None,
             help="A user that is there only while the job runs (system scope)."),
-    _option("Hooks", "--after", multiple=True, metavar="JOB",
+    _option("Hooks", "--after", multiple=True, metavar="JOB", shell_complete=complete_jobs,
             help="Run when that job has succeeded; of several: when all have, since this job's own last start."),
     _option("Hooks", "--when-path", multiple=True, metavar="PATH",
             help="Run when the file, or what is in the folder, has changed; may be repeated."),

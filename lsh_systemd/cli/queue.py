@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, with_app, with_app_of
+from lsh_systemd.cli.common import App, complete_jobs, dry_run_option, json_option, print_json, with_app, with_app_of
 from lsh_systemd.cli.table import duration, local_time, print_table
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.queue import Entry, Queue
@@ -58,7 +58,7 @@ def _rows(app: App) -> list[dict[str, Any]]:
 
 
 @queue_command.command("remove")
-@click.argument("names", metavar="JOB...", nargs=-1, required=True)
+@click.argument("names", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_jobs)
 @dry_run_option
 @with_app
 def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
@@ -74,7 +74,7 @@ def remove_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:
 
 
 @queue_command.command("promote")
-@click.argument("names", metavar="JOB...", nargs=-1, required=True)
+@click.argument("names", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_jobs)
 @dry_run_option
 @with_app
 def promote_command(app: App, names: tuple[str, ...], dry_run: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lsh_systemd.cli.common import App, json_option, print_json, with_app
+from lsh_systemd.cli.common import App, complete_jobs, json_option, print_json, with_app
 from lsh_systemd.cli.history import known_job, since_option, until_option, usec_of
 from lsh_systemd.cli.table import duration, percent, print_table, size
 from lsh_systemd.errors import BadInput
@@ -47,7 +47,7 @@ def _zone() -> str:
 
 
 @click.command("report")
-@click.argument("name", metavar="[JOB]", required=False)
+@click.argument("name", metavar="[JOB]", required=False, shell_complete=complete_jobs)
 @click.option("--all", "whole", is_flag=True, help="All there is to tell: of all jobs together, and of each.")
 @since_option
 @until_option

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from tests.system import roots
+from tests.system import fresh, roots
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 T = TypeVar("T")
@@ -69,7 +69,8 @@ class Booted(ABC):
         self.name = body.name
         self._body = body
         self._lingering: dict[str, int] = {}  # user → UID
-        _install_commands(body.disk)
+        if not suite.startswith(fresh.FRESH):
+            _install_commands(body.disk)
 
     def __enter__(self) -> Self:
         try:

@@ -14,7 +14,7 @@ import uuid
 from itertools import count
 from pathlib import Path
 
-from tests.system import roots
+from tests.system import fresh, roots
 
 __all__ = ["BootFailed", "Child", "Keeper"]
 
@@ -50,7 +50,7 @@ class Keeper:
     """
 
     def __init__(self, suite: str) -> None:
-        root = roots.ensure(suite)
+        root = (fresh if suite.startswith(fresh.FRESH) else roots).ensure(suite)
         self.name = f"lsh-{os.getpid()}-{next(_numbers)}"
         self._shell = subprocess.Popen(
             [*UNSHARE, "sh", "-c", SCRIPT, "keeper", str(roots.CACHE), root.name],

@@ -56,6 +56,16 @@ def test_the_summary_of_each_command_is_its_docstring_s_first_sentence(name: str
     assert first.startswith(cli._SUMMARIES[name].rstrip("."))
 
 
+@pytest.mark.parametrize("package", ["gi", "pydbus"])
+def test_what_only_the_distribution_has_is_told_where_it_is_missing(package: str) -> None:
+    code = f"import sys\nsys.modules['{package}'] = None\nfrom lsh_systemd.cli import main\nmain(['agent', 'status'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    first, hint = done.stderr.splitlines()
+    assert first == f"lshctl: the Python package {package} is missing"
+    assert "pipx install --system-site-packages lsh-systemd" in hint
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that the machine does not know")
 def test_a_user_without_a_home_is_told() -> None:
     code = "import os\nfrom lsh_systemd.cli import main\nos.setuid(54321)\nmain(['--user', 'limits'])"

@@ -1,0 +1,147 @@
+"""The Debian package on a machine that has never seen the project: installed, upgraded, removed and purged by apt."""
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.system import fresh
+from tests.system.machine import Machine, Result, eventually
+
+NewMachine = Callable[..., Machine]
+
+OWN = ("lsh-agent.service", "lsh-refresh.timer", "lsh-prune.timer")
+ON_DEMAND = ("lsh-fleet.timer", "lsh-queue.path", "lsh-catch-up.service")
+SETTING = "/etc/default/lsh-systemd"
+
+
+class Host:
+    """A machine with apt, our packages, and a job that adds a line to a file each second."""
+
+    def __init__(self, machine: Machine, packages: list[Path]) -> None:
+        self.machine = machine
+        for package in packages:
+            shutil.copy(package, machine.disk / "var/tmp")
+
+    def apt(self, *argv: str, check: bool = True) -> Result:
+        quiet = ("--quiet", "--yes", "--no-install-recommends", "--option=DPkg::Use-Pty=0")
+        env = {"DEBIAN_FRONTEND": "noninteractive"}
+        return self.machine.run("apt-get", *quiet, *argv, env=env, timeout=300, check=check)
+
+    def install(self, package: Path, *, check: bool = True) -> Result:
+        return self.apt("install", f"/var/tmp/{package.name}", check=check)
+
+    def choose(self, what: str) -> None:
+        """What becomes of jobs on removal."""
+        self.machine.run("sed", "-i", f"s/^JOBS_ON_REMOVE=.*/JOBS_ON_REMOVE={what}/", SETTING)
+
+    def state(self, unit: str) -> tuple[str, str]:
+        """Whether it is active, and whether it is enabled."""
+        words = [
+            self.machine.run("systemctl", verb, unit, check=False).stdout.strip()
+            for verb in ("is-active", "is-enabled")
+        ]
+        return words[0], words[1]
+
+    def beats(self) -> int:
+        return len(self.machine.read("/var/tmp/beats").splitlines())
+
+    def beats_on(self) -> None:
+        """The job runs: it has done so since this was asked."""
+        before = self.beats()
+        eventually(lambda: self.beats() > before, timeout=60)
+
+    def recorded(self) -> int:
+        runs = self.machine.run("lshctl", "runs", "beat", "--json", "--limit", "0").json()
+        return sum(run["result"] == "success" for run in runs)
+
+
+def test_a_package_s_life(new_machine: NewMachine, suite: str, tmp_path: Path) -> None:
+    packages = fresh.packages()
+    new, supabase = packages["lsh-systemd"], packages["lsh-systemd-supabase"]
+    old = fresh.older(new, "0.0.9", tmp_path)
+    machine = new_machine(fresh.FRESH + suite)
+    host = Host(machine, [old, new, supabase])
+
+    host.install(old)
+    assert {unit: host.state(unit) for unit in OWN} == dict.fromkeys(OWN, ("active", "enabled"))
+    assert {unit: host.state(unit) for unit in ON_DEMAND} == dict.fromkeys(ON_DEMAND, ("inactive", "disabled"))
+    machine.run("lshctl", "add", "Beat", "--every", "1s", "--", "echo beat >>/var/tmp/beats")
+    machine.run("lshctl", "add", "Rare", "--schedule", "0 3 * * *", "--overlap", "skip", "--", "true")
+    eventually(lambda: host.recorded() >= 2, timeout=60)
+    machine.add_user("bob")
+    machine.run("lshctl", "add", "Mine", "--", "true", user="bob")
+    machine.run("lshctl", "start", "mine", "--wait", user="bob")
+    machine.write("/etc/lsh/lsh.toml", "keep_days = 30\n")
+    machine.run("systemctl", "disable", "--now", "lsh-refresh.timer")
+
+    _upgrade(host, new)
+    _supabase(host, supabase)
+    _removal(host, new)
+    _purge(host, jobs="delete" if suite == "bookworm" else "stop")
+
+
+def _upgrade(host: Host, new: Path) -> None:
+    """Jobs are as they were, and what the administrator turned off stays off."""
+    unit = host.machine.read("/etc/systemd/system/lsh-beat.service")
+    agent = host.machine.run("systemctl", "show", "--property=MainPID", "lsh-agent.service").stdout
+    host.install(new)
+    assert host.machine.read("/etc/systemd/system/lsh-beat.service") == unit
+    assert host.state("lsh-agent.service") == ("active", "enabled")
+    assert host.machine.run("systemctl", "show", "--property=MainPID", "lsh-agent.service").stdout != agent
+    assert host.state("lsh-refresh.timer") == ("inactive", "disabled")
+    recorded = host.recorded()
+    host.beats_on()
+    eventually(lambda: host.recorded() > recorded, timeout=60)
+
+
+def _supabase(host: Host, package: Path) -> None:
+    """Its modules are for this Python alone: another one is told so by apt, and this one finds them."""
+    asked = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SECRET_KEY": "sb_secret_x"}
+    without = host.machine.run("lshctl", "supabase", "test", env=asked, check=False)
+    assert "lsh-systemd-supabase" in without.stdout + without.stderr
+    there = host.machine.run("python3", "--version").stdout.split()[1]
+    done = host.install(package, check=False)
+    if there.split(".")[:2] != platform.python_version().split(".")[:2]:
+        assert done.returncode != 0
+        assert "python3 (<" in done.stdout + done.stderr
+        return
+    assert done.returncode == 0, done
+    with_it = host.machine.run("lshctl", "supabase", "test", env=asked, check=False)
+    assert with_it.returncode == 1
+    assert "lsh-systemd-supabase" not in with_it.stdout + with_it.stderr
+
+
+def _removal(host: Host, new: Path) -> None:
+    """Where nothing else was chosen jobs run on, and are known again when the package is back."""
+    host.apt("remove", "lsh-systemd")
+    assert not host.machine.exists("/usr/bin/lshctl")
+    assert host.state("lsh-agent.service")[0] == "inactive"
+    host.beats_on()
+    host.install(new)
+    assert host.state("lsh-agent.service") == ("active", "enabled")
+    recorded = host.recorded()
+    eventually(lambda: host.recorded() > recorded, timeout=60)
+
+
+def _purge(host: Host, *, jobs: str) -> None:
+    """Nothing of the machine's is left but the jobs, where that was chosen, and what a user has."""
+    host.choose(jobs)
+    host.apt("purge", "lsh-systemd", "lsh-systemd-supabase")
+    assert host.state("lsh-beat.timer")[0] == "inactive"
+    places = ("/etc", "/lib/systemd", "/run/lsh", "/usr/bin", "/usr/lib", "/usr/share", "/var/lib")
+    left = host.machine.run("find", *places, "-name", "*lsh[-_.]*", "-o", "-name", "lsh", check=False).stdout.split()
+    kept = [f"/etc/systemd/system/lsh-{name}" for name in ("beat.service", "beat.timer", "rare.service", "rare.timer")]
+    assert sorted(left) == (kept if jobs == "stop" else [])
+    assert host.machine.exists("/home/bob/.config/systemd/user/lsh-mine.service")
+
+
+@pytest.mark.slow
+def test_lintian_finds_nothing() -> None:
+    folder = fresh.packages()["lsh-systemd"].parent
+    argv = ["lintian", "--allow-root", "--pedantic", "--fail-on=error,warning,pedantic"]
+    done = subprocess.run([*argv, *map(str, folder.glob("*.changes"))], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
