@@ -24,30 +24,30 @@ from docutils.core import publish_string  # noqa: E402
 
 from lsh_systemd import __version__, jobfile  # noqa: E402
 from lsh_systemd.cli import main as lshctl  # noqa: E402
-from lsh_systemd.cli.option_table import Grouped  # noqa: E402
+from lsh_systemd.cli.option_table import Grouped, descriptions  # noqa: E402
 from lsh_systemd.lsh import main as lsh  # noqa: E402
 
 PROGRAMS: dict[str, click.Command] = {"lshctl": lshctl, "lsh": lsh}
-# A field's reader → what it reads.
+# What a field holds, in jobfile's word → in ours.
 KINDS = {
-    "_text": "text",
-    "_command": "text, or a list of texts: words that run without a shell",
-    "_texts": "text, or a list of texts",
-    "_table": "a table of texts",
-    "_flag": "true or false",
-    "_number": "a whole number",
-    "_numbers": "a whole number, or a list of them",
-    "_size": "a size: 512M, 2G, or bytes",
-    "_span": "a span of time: 15m, 1h30m",
-    "_wall_time": "a date and time by the job's clock: 2027-01-31T02:00:00",
-    "_instant": "a point in time: 2027-01-31T02:00:00Z",
+    "text": "text",
+    "command": "text, or a list of texts: words that run without a shell",
+    "texts": "text, or a list of texts",
+    "table": "a table of texts",
+    "flag": "true or false",
+    "number": "a whole number",
+    "numbers": "a whole number, or a list of them",
+    "size": "a size: 512M, 2G, or bytes",
+    "span": "a span of time: 15m, 1h30m",
+    "wall_time": "a date and time by the job's clock: 2027-01-31T02:00:00",
+    "instant": "a point in time: 2027-01-31T02:00:00Z",
 }
 # Fields that no option of `lshctl add` has as their help.
 OWN = {
     "name": 'What the job is called; its id is made from it ("Daily Backup" is daily-backup).',
     "command": "What is run: a line for the shell, or a list of words.",
-    "applied": "The project of `lshctl apply` whose job it is; set by that alone.",
     "schedule_from": "What schedule was read from: ${BACKUP_SCHEDULE}.",
+    "applied": "Which project of `lshctl apply` it belongs to; lshctl's own to write.",
 }
 
 
@@ -119,12 +119,9 @@ def _options(context: click.Context) -> Iterator[str]:
 
 
 def _fields() -> Iterator[str]:
-    told = dict(OWN)
-    for parameter in lshctl.get_command(click.Context(lshctl), "add").params:  # type: ignore[union-attr]
-        if isinstance(parameter, click.Option) and parameter.name:
-            told.setdefault(parameter.name, parameter.help or "")
-    for name, reader in jobfile._READERS.items():
-        yield from (f"**{name}**", f"    {_text(told[name])} ({_text(KINDS[reader.__name__])})", "")
+    told = descriptions() | OWN
+    for name, kind in jobfile.FIELDS.items():
+        yield from (f"**{name}**", f"    {_text(told[name])} ({_text(KINDS[kind])})", "")
 
 
 def _text(text: str) -> str:

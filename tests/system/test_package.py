@@ -14,7 +14,7 @@ from tests.system.machine import Machine, Result, eventually
 NewMachine = Callable[..., Machine]
 
 OWN = ("lsh-agent.service", "lsh-refresh.timer", "lsh-prune.timer")
-ON_DEMAND = ("lsh-fleet.timer", "lsh-queue.path", "lsh-catch-up.service")
+ON_DEMAND = ("lsh-fleet.timer", "lsh-queue.path", "lsh-catch-up.service", "lsh-api.socket")
 SETTING = "/etc/default/lsh-systemd"
 
 

@@ -74,7 +74,7 @@ def test_every_command_and_option_is_told(read: Mapping[str, str]) -> None:
 
 
 def test_every_field_setting_and_daemon_is_told(read: Mapping[str, str]) -> None:
-    for field in jobfile._READERS:
+    for field in jobfile.FIELDS:
         assert f" {field} " in read["lsh-job.5"]
     for table in (Config, Supabase, Api, Fleet):
         for setting in fields(table):

@@ -10,8 +10,9 @@ from lsh_systemd import __version__
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Where a package has another name than python3-NAME.
-DEBIAN_NAMES = {"systemd-python": "python3-systemd"}
-ARCH_NAMES = {"systemd-python": "python-systemd", "jinja2": "python-jinja"}
+DEBIAN_NAMES = {"systemd-python": "python3-systemd", "pyyaml": "python3-yaml"}
+RPM_NAMES = {"systemd-python": "python3-systemd"}
+ARCH_NAMES = {"systemd-python": "python-systemd", "jinja2": "python-jinja", "pyyaml": "python-yaml"}
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,9 @@ def test_every_package_needs_what_the_project_needs() -> None:
     arch = re.search(r"^depends=\((.*?)\)", (PROJECT / "packaging/arch/PKGBUILD").read_text(), re.DOTALL | re.MULTILINE)
     assert arch
     for name in names:
-        debian = DEBIAN_NAMES.get(name, f"python3-{name}")
+        debian, rpm = (names.get(name, f"python3-{name}") for names in (DEBIAN_NAMES, RPM_NAMES))
         assert re.search(rf"^ {debian}\b", control, re.MULTILINE)
-        assert re.search(rf"^Requires: +{debian}\b", spec, re.MULTILINE)
+        assert re.search(rf"^Requires: +{rpm}\b", spec, re.MULTILINE)
         assert ARCH_NAMES.get(name, f"python-{name}") in re.split(r"[\s'>]+", arch[1])
 
 
