@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from lsh_systemd import cli
+from tests.clirunner import CliRunner
 
 HEAVY = (
     "jinja2",
@@ -100,9 +100,9 @@ def test_a_user_without_a_home_is_told() -> None:
 )
 def test_wrong_words_get_one_clear_error_and_status_2(arguments: list[str], expected: str) -> None:
     result = CliRunner().invoke(cli.main, arguments)
-    assert result.exit_code == 2, result.output
-    assert expected in result.output
-    assert "Traceback" not in result.output
+    assert result.exit_code == 2, result.stderr
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.fixture

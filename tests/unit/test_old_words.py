@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from lsh_systemd.lsh import TABLE, main
+from tests.clirunner import CliRunner
 from tests.documents import Line, command_lines, table
 from tests.unit.test_cli import HEAVY
 

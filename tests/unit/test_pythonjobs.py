@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from lsh_systemd import cli, pythonjobs, pythonspec, said
 from lsh_systemd.errors import BadInput
 from lsh_systemd.pythonjobs import Outcome, job, outcome_of
+from tests.clirunner import CliRunner
 
 
 @pytest.fixture(autouse=True)
