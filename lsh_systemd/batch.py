@@ -17,13 +17,11 @@ from lsh_systemd.control import Control, JobExists
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobs import Found
-from lsh_systemd.manager import RUNNING_STATES, UNIT, ManagerError
+from lsh_systemd.manager import FORGET_SECONDS, RUNNING_STATES, UNIT, ManagerError
 from lsh_systemd.scope import Scope, work_dir
 
 # How long systemd may take to start or stop a hundred timers.
 _SECONDS = 60.0
-# How long systemd may take to drop stopped units from its memory before a reload is the quicker way.
-_FORGET_SECONDS = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +238,7 @@ class Batch(Control):
             if change.id not in busy and not change.same_files
             for name in (f"{PREFIX}{change.id}.service", *_all_activators(change), *change.files)
         }
-        until = time.monotonic() + _FORGET_SECONDS
+        until = time.monotonic() + FORGET_SECONDS
         while names & self.manager.units(f"{PREFIX}*").keys():
             if time.monotonic() > until:
                 return False

@@ -23,8 +23,6 @@ from lsh_systemd.unitdir import UnitDir
 
 # How long systemd may take to start a timer; it is a matter of milliseconds.
 _START_SECONDS = 10.0
-# How long systemd may take to drop a stopped unit from its memory before a reload is the quicker way.
-_FORGET_SECONDS = 0.3
 
 
 class JobExists(BadInput):
@@ -213,7 +211,7 @@ class Control(Runs):
             follow.provide(self.manager, found.dir, self.jobs, after, reload=reload)
             # What a reload has found in timers.target.wants, and units that name each other, stay in memory (seen).
             names = [found.service, *found.activators]
-            if reload and not self.manager.wait_forgotten(names, seconds=_FORGET_SECONDS):
+            if reload and not self.manager.wait_forgotten(names):
                 self.manager.reload()
         if verb and not unit.is_once(found.pair.service):
             self.note(verb, found.id, audit.difference(found.job, None))
@@ -253,7 +251,7 @@ class Control(Runs):
             self._stop(found.activators)
             # A unit that nothing holds in memory is read anew when needed: no reload, which takes 1 s for 1,000 jobs.
             names = [found.service, *found.activators]
-            forgotten = self.manager.wait_forgotten(names, seconds=_FORGET_SECONDS)
+            forgotten = self.manager.wait_forgotten(names)
         else:
             forgotten = False
         try:

@@ -86,7 +86,7 @@ def disable_api(manager: Manager) -> None:
         folder.remove(f"sockets.target.wants/{API_SOCKET}", f"{_LISTEN_FOLDER}/{_LISTEN}")
         with contextlib.suppress(OSError):  # an administrator's own drop-ins stay
             (folder.path / _LISTEN_FOLDER).rmdir()
-        folder.remove(*(name for name in (API, API_SOCKET, *ASK) if (folder.text(name) or "").startswith(_MARK)))
+        _take_away(manager, folder, (API, API_SOCKET, *ASK))
 
 
 def join(manager: Manager, poll: timedelta | None) -> None:
@@ -152,8 +152,14 @@ def disable(manager: Manager) -> None:
                 manager.stop(name)
                 manager.wait(name, {"inactive", "failed"}, seconds=100)
             folder.remove(f"{wants}/{name}")
-        written = [name for name in _FILES if (folder.text(name) or "").startswith(_MARK)]
-        folder.remove(*written)
+        _take_away(manager, folder, _FILES)
+
+
+def _take_away(manager: Manager, folder: UnitDir, names: Sequence[str]) -> None:
+    """Remove those units that we wrote, from systemd's memory, too: since a reload, targets hold what they wanted."""
+    folder.remove(*(name for name in names if (folder.text(name) or "").startswith(_MARK)))
+    if not manager.wait_forgotten(names):
+        manager.reload()
 
 
 def _wanted(scope: Scope) -> dict[str, str]:

@@ -30,8 +30,10 @@ def site(lsh: Lsh) -> Iterator[dict[str, str]]:
         keys[role] = lsh("api", "key", "create", f"{role} & <b>", "--role", role, "--json").json()["key"]
     keys["some"] = lsh("api", "key", "create", "some", "--role", "admin", "--jobs", "tag:none", "--json").json()["key"]
     yield keys
+    lsh.systemctl("daemon-reload")  # since then, targets hold what they wanted
     lsh("api", "disable")
     lsh("agent", "disable")
+    lsh.check_fresh()
 
 
 @pytest.fixture
