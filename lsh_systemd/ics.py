@@ -1,5 +1,7 @@
 """Calendar files (.ics, RFC 5545): the times that their events take up."""
 
+import os
+import stat
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -29,12 +31,7 @@ def busy(path: Path, *, zone: str, first_year: int, last_year: int) -> list[Inte
         raise LshError(
             "calendar files need the Python package recurring-ical-events", hint="python3-recurring-ical-events"
         ) from None
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise BadInput(f"{visible(str(path))} is larger than {_LARGEST // 1_000_000} MB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"cannot read the calendar {visible(str(path))}: {error.strerror}") from None
+    data = _read(path)
     try:
         calendar = icalendar.Calendar.from_ical(data)
         _check_rules(calendar)
@@ -43,7 +40,22 @@ def busy(path: Path, *, zone: str, first_year: int, last_year: int) -> list[Inte
     except BadInput as error:
         raise BadInput(f"{visible(str(path))}: {error.message}") from None
     except Exception as error:  # what the two libraries raise for a broken file is anything at all
-        raise BadInput(f"{visible(str(path))} is not a calendar file: {visible(str(error))}") from None
+        # Not in their words, which would quote a file that is somebody else's.
+        raise BadInput(f"{visible(str(path))} is not a calendar file ({type(error).__name__})") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(_LARGEST + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except OSError as error:
+        raise BadInput(f"cannot read the calendar {visible(str(path))}: {error.strerror}") from None
+    if data is None:
+        raise BadInput(f"{visible(str(path))} is no plain file")
+    if len(data) > _LARGEST:
+        raise BadInput(f"{visible(str(path))} is larger than {_LARGEST // 1_000_000} MB")
+    return data
 
 
 def _check_rules(calendar: Any) -> None:

@@ -1,7 +1,7 @@
 """The jobs that there are, read from their unit files; nothing else lists them."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,9 +73,13 @@ class Found:
 
     def drop_ins(self) -> list[Path]:
         """The administrator's own additions, which we never touch."""
-        folders = (self.dir.path / f"{name}.d" for name in (self.service, self.timer, *self.pair.others))
-        found = (path for folder in folders if folder.is_dir() for path in folder.glob("*.conf"))
-        return sorted(path for path in found if path.name != hooks.FOLLOWED)
+        return _drop_ins(self.dir, (self.service, self.timer, *self.pair.others))
+
+
+def _drop_ins(folder: UnitDir, units: Iterable[str]) -> list[Path]:
+    folders = (folder.path / f"{name}.d" for name in units)
+    found = (path for each in folders if each.is_dir() for path in each.glob("*.conf"))
+    return sorted(path for path in found if path.name != hooks.FOLLOWED)
 
 
 class Jobs:
@@ -85,6 +89,10 @@ class Jobs:
         self.scope = scope
         self.lasting = UnitDir(unit_dir(scope))
         self.transient = UnitDir(transient_unit_dir(scope))
+
+    def left_drop_ins(self, job: Job) -> list[Path]:
+        """An administrator's additions that a new job would find: those to one of that name that was removed."""
+        return _drop_ins(self.lasting, (job.unit, job.timer, *unit.other_files(job)))
 
     def all(self) -> list[Found]:
         """All jobs, by id. Of two with the same name, systemd takes the lasting one, and so do we."""

@@ -49,6 +49,8 @@ _STRICT_SPACES = {
     "ProtectProc": "invisible",
     "CapabilityBoundingSet": "",
 }
+# By these a shell that is called as sh runs what they say.
+_OF_BASH = frozenset({"SHELLOPTS", "BASHOPTS", "PS4", "BASH_ENV", "ENV"})
 # To ask systemd for a process outside would be a way out for root.
 _MANAGERS = ("/run/dbus", "/run/systemd/private", "/run/systemd/io.systemd.Manager")
 # What a user manager cannot do, even with user namespaces (seen on 252 and 262), and what a user's job has not anyway.
@@ -143,7 +145,9 @@ def openings(
 def record_inside(job: "Job") -> bool:
     """Whether the recorder has to run in the sandbox: where what the job may write could tell the recorder's dynamic
     linker what to load, the recorder would be a way out."""
-    return has_own_view(job) and bool(job.env_file or any(name.startswith("LD_") for name in job.env))
+    return has_own_view(job) and bool(
+        job.env_file or any(name.startswith("LD_") or name in _OF_BASH for name in job.env)
+    )
 
 
 def _is_hidden(job: "Job", path: str) -> bool:

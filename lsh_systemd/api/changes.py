@@ -46,7 +46,7 @@ def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
     if "timeout" not in plain and (seconds := _default_timeout()):
         plain["timeout"] = seconds
     job = from_plain(plain)
-    policy.check(job, rules, desk.scope)
+    policy.check(job, rules, desk.scope, drop_ins=bool(desk.parts.jobs.left_drop_ins(job)))
     desk.may_make(job)
     return job, checks.check(job, desk.scope)
 
@@ -104,7 +104,7 @@ def changed_job(desk: Desk, found: Found, told: dict[str, Any]) -> tuple[Job, li
     job = from_plain(changed(to_plain(found.valid_job), told))
     if job.id != found.id:
         raise BadInput("a change keeps the name", hint=f"lshctl rename {found.id} {job.id}")
-    policy.check(job, desk.parts.settings(), desk.scope, before=found.job)
+    policy.check(job, desk.parts.settings(), desk.scope, before=found.job, drop_ins=bool(found.drop_ins()))
     desk.may_make(job)
     if job.at and job.at != found.valid_job.at:
         desk.control.check_time(job)
@@ -124,7 +124,7 @@ def remove(desk: Desk, job_id: str, if_match: str | None) -> None:
     found = _matched(desk, job_id, if_match)
     follow.check_removable(desk.parts.jobs, [found])
     desk.parts.collect()  # first: a run without a record is known by its unit file alone
-    desk.control.remove(found)
+    desk.control.remove(_matched(desk, job_id, if_match))
 
 
 def _matched(desk: Desk, job_id: str, if_match: str | None) -> Found:

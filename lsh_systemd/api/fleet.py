@@ -5,6 +5,7 @@ import json
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
@@ -62,7 +63,7 @@ def runs(
     headers = {}
     if len(told) > limit and told[limit - 1]["started_at"]:
         following = request.url.include_query_params(until=told[limit - 1]["started_at"])
-        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        headers["Link"] = f'<{quote(following.path)}?{following.query}>; rel="next"'
     return Json(told[:limit], headers=headers)
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import Depends, Query, Request, Response
 
@@ -71,7 +72,7 @@ def _page(
     if limit and len(rows) > limit:
         rows = rows[:limit]
         following = request.url.include_query_params(after=rows[-1].found.id)
-        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        headers["Link"] = f'<{quote(following.path)}?{following.query}>; rel="next"'
     return bytes(Json([short(each) for each in rows]).body), headers
 
 

@@ -15,9 +15,8 @@ from lsh_systemd.api.events import STREAM, STREAM_HEADERS
 from lsh_systemd.api.gate import Gate, needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Busy
-from lsh_systemd.api.runs import line_of
+from lsh_systemd.api.runs import line_of, lines_of
 from lsh_systemd.errors import BadInput
-from lsh_systemd.loglines import journalctl
 from lsh_systemd.text import escape_in_json
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def follow_logs(
     followers: Followers = request.app.state.followers
     if followers.count >= _MOST:
         raise Busy(f"{_MOST} listen to logs already", hint="try again later, or GET /jobs/ID/logs")
-    command = [*journalctl(desk.scope, desk.known(job_id), run), "--follow", "--output=json"]
+    command = [*lines_of(desk, job_id, run), "--follow", "--output=json"]
     if last_event_id is None:
         command.append(f"--lines={lines}")
     elif _CURSOR.fullmatch(last_event_id):

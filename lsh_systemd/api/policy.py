@@ -7,7 +7,7 @@ as root. What the caller leaves out is filled in; what he asks for and may not h
 
 from typing import Any
 
-from lsh_systemd import config
+from lsh_systemd import config, sandbox
 from lsh_systemd.api.access import Forbidden
 from lsh_systemd.config import Api
 from lsh_systemd.errors import BadInput
@@ -61,19 +61,29 @@ def filled_in(plain: dict[str, Any], rules: Api, scope: Scope) -> dict[str, Any]
     return plain
 
 
-def check(job: Job, rules: Api, scope: Scope, *, before: Job | None = None) -> None:
-    """Raise Forbidden where the policy does not allow the job, or to make it of the one that was ``before``."""
+def check(job: Job, rules: Api, scope: Scope, *, before: Job | None = None, drop_ins: bool = False) -> None:
+    """Raise Forbidden where the policy does not allow the job, or to make it of the one that was ``before``;
+    ``drop_ins``: whether systemd adds an administrator's to its units."""
     if job.applied is not None and (before is None or job.applied != before.applied):
         # The next `apply --prune` of that project would remove it.
         raise Forbidden("a job made over HTTP is of no project", hint="lshctl apply makes those")
+    # systemd's side of us, root's, reads it, and tells what in it is no calendar.
+    files = {each for each in job.except_calendar if each.startswith("/")}
+    if files - {*(before.except_calendar if before else ())}:
+        raise Forbidden("a calendar's file is named on the machine only", hint="lshctl set JOB --except-calendar FILE")
     if before is not None:
         old, new = to_plain(before), to_plain(job)
         if all(name in _HARMLESS for name in {**old, **new} if old.get(name) != new.get(name)):
             return
+    if drop_ins:
+        # What they give was meant for another command.
+        raise Forbidden(f"an administrator has added to the units of {job.id}", hint=f"systemctl cat {job.unit}")
     if LEVELS.index(job.sandbox) < LEVELS.index(rules.sandbox):
         raise _forbidden(f"a job made over HTTP needs at least the sandbox {rules.sandbox}", "sandbox")
     if scope is Scope.SYSTEM and not job.dynamic_user and (job.run_as or "root") not in rules.run_as:
         raise _forbidden(f"a job made over HTTP may not run as {job.run_as or 'root'}", "run_as")
+    if "write_path" not in rules.allow and any(kind == "BindReadOnlyPaths" for kind, _ in sandbox.bound(job)):
+        raise _forbidden("a job made over HTTP may not run in a folder that its sandbox hides", "allow")
     used = [name for name in GUARDED if name in to_plain(job) and name not in rules.allow]
     if used:
         raise _forbidden(f"a job made over HTTP may not use {', '.join(used)}", "allow")

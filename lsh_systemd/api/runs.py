@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
@@ -83,7 +84,7 @@ def _listed(
     headers = {}
     if len(found) > limit and found[limit - 1].started_usec is not None:
         following = request.url.include_query_params(until=rfc3339(found[limit - 1].started_usec))
-        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        headers["Link"] = f'<{quote(following.path)}?{following.query}>; rel="next"'
     return Json([_shaped(desk, run, output=False) for run in found[:limit]], headers=headers)
 
 
@@ -158,7 +159,7 @@ def logs_of_job(
     run: Annotated[str | None, Query(pattern="^[0-9a-f]{32}$")] = None,
 ) -> Response:
     """A job's lines in the journal, the oldest first, with what systemd said of it."""
-    command = [*journalctl(desk.scope, desk.known(job_id), run), "--output=json", f"--lines={lines}"]
+    command = [*lines_of(desk, job_id, run), "--output=json", f"--lines={lines}"]
     for name, text in (("since", since), ("until", until)):
         if (usec := usec_of(text)) is not None:
             command.append(f"--{name}=@{usec // 1_000_000}")
@@ -167,6 +168,14 @@ def logs_of_job(
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LshError(f"cannot run journalctl: {error}") from None
     return Json([line_of(json.loads(each)) for each in done.stdout.splitlines()])
+
+
+def lines_of(desk: Desk, job_id: str, run_id: str | None) -> list[str]:
+    """The journalctl command for a job's lines, or those of one of its runs: not of whatever else has such an id."""
+    job = desk.known(job_id)
+    if run_id is not None and run_of(desk, run_id).job != job:
+        raise NotFound(f"{job} has no run {visible(run_id)}")
+    return journalctl(desk.scope, job, run_id)
 
 
 def line_of(entry: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -52,7 +53,7 @@ def start(desk: Here, body: Given = None) -> Response:
         if new != old:
             problems += change_caps(desk.control, new, desk.parts.collect)
     file = paused_file(desk.scope)
-    resumed = []
+    resumed, failed = list[str](), list[str]()
     for name in _paused(file):
         found = desk.parts.jobs.find(name)
         if found is None or found.pair.enabled:
@@ -61,8 +62,9 @@ def start(desk: Here, body: Given = None) -> Response:
             desk.control.enable(found)
             resumed.append(found.id)
         except LshError as error:
+            failed.append(found.id)
             problems.append(f"{found.id}: {error.message}")
-    file.unlink(missing_ok=True)
+    _keep_paused(file, failed)
     if not desk.parts.agent_runs():
         daemons.enable(desk.parts.manager)
     return Json({"success": not problems, "status": "started", "resumed": resumed, "problems": problems})
@@ -75,12 +77,7 @@ def stop(desk: Here) -> Response:
     file = paused_file(desk.scope)
     enabled = [found for found in desk.all() if found.pair.enabled and found.job and found.activators]
     # Written first: what is stopped half way can be started again.
-    text = json.dumps(sorted({*_paused(file), *(found.id for found in enabled)}))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        file.write_text(text)
-    except OSError as error:
-        raise LshError(f"cannot write {file}: {error.strerror}") from None
+    _keep_paused(file, {*_paused(file), *(found.id for found in enabled)})
     for found in enabled:
         desk.control.disable(found)
     return Json({"success": True, "status": "stopped", "paused": [found.id for found in enabled]})
@@ -219,6 +216,14 @@ def _number(body: dict[str, Any], name: str, most: int) -> int | None:
     if type(value) is not int or not 1 <= value <= most:
         raise BadInput(f"{name} must be a whole number from 1 to {most}")
     return value
+
+
+def _keep_paused(file: Path, names: Iterable[str]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        file.write_text(json.dumps(sorted(names)))
+    except OSError as error:
+        raise LshError(f"cannot write {file}: {error.strerror}") from None
 
 
 def _paused(file: Path) -> list[str]:

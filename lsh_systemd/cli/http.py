@@ -1,5 +1,6 @@
 """The way to another machine's HTTP API: requests, answers, and errors in words."""
 
+import http.client
 import json
 import os
 import urllib.error
@@ -84,8 +85,8 @@ class Http:
                 text = answer.read(_MOST_BYTES)
         except urllib.error.HTTPError as error:
             raise of_answer(error, url) from None
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
+        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise LshError(
                 f"{visible(self.base)} does not answer: {reason}", hint="is the URL right, and does it run?"
             ) from None

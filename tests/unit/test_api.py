@@ -377,6 +377,12 @@ BASE = {"name": "x", "command": "true"}
         (Scope.USER, {}, Api(), True),
         (Scope.USER, {"sandbox": "none"}, Api(), False),
         (Scope.USER, {"applied": "web"}, Api(), False),
+        (Scope.SYSTEM, {"schedule": ["@daily"], "except_calendar": ["sat,sun"]}, Api(), True),
+        (Scope.SYSTEM, {"schedule": ["@daily"], "except_calendar": ["/etc/lsh/environment"]}, Api(), False),
+        (Scope.SYSTEM, {"working_dir": "/srv"}, Api(), True),
+        (Scope.SYSTEM, {"working_dir": "/tmp"}, Api(), False),
+        (Scope.SYSTEM, {"working_dir": "/home/bob", "sandbox": "strict"}, Api(), False),
+        (Scope.SYSTEM, {"working_dir": "/tmp"}, Api(allow=("write_path",)), True),
         (Scope.USER, {"secrets": ["a"]}, Api(), False),
         (Scope.USER, {"secrets": ["a"]}, Api(allow=("secrets",)), True),
         (Scope.SYSTEM, {"env_file": ["/etc/shadow"]}, Api(), False),
@@ -410,6 +416,7 @@ def test_what_may_be_made(scope: Scope, plain: dict[str, Any], rules: Api, allow
         ({"after": ["y"]}, False),
         ({"from_fleet": True}, False),
         ({"applied": "web"}, False),
+        ({"schedule": ["@daily"], "except_calendar": ["/etc/shadow"]}, False),
     ],
 )
 def test_what_may_be_made_of_root_s_job(change: dict[str, Any], allowed: bool) -> None:
@@ -419,6 +426,14 @@ def test_what_may_be_made_of_root_s_job(change: dict[str, Any], allowed: bool) -
     else:
         with pytest.raises(policy.Forbidden):
             policy.check(job, Api(), Scope.SYSTEM, before=before)
+
+
+def test_what_an_administrator_has_added_to_a_job_is_for_that_job_alone() -> None:
+    job = from_plain(policy.filled_in(BASE, Api(), Scope.SYSTEM))
+    with pytest.raises(policy.Forbidden, match="has added to the units of x"):
+        policy.check(job, Api(), Scope.SYSTEM, drop_ins=True)
+    before, later = from_plain(BASE), from_plain(BASE | {"schedule": ["0 2 * * *"]})
+    policy.check(later, Api(), Scope.SYSTEM, before=before, drop_ins=True)
 
 
 @pytest.mark.parametrize(

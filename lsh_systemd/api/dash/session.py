@@ -1,5 +1,6 @@
 """Logging in and out, and the files that pages want."""
 
+import asyncio
 from pathlib import Path
 
 import anyio.to_thread
@@ -18,6 +19,8 @@ routes = pages()
 # What is at no other address of ours: asked last.
 lost = pages()
 _STATIC = Path(__file__).parents[2] / "static"
+_LONGEST_FORM = 4096
+_FORM_SECONDS = 10
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _FILES = {path.name: path for path in _STATIC.iterdir() if path.suffix in _TYPES}
 
@@ -38,7 +41,11 @@ def login_page(request: Request) -> Response:
 async def log_in(request: Request) -> Response:
     """Begin a session for who has the key."""
     gate: Gate = request.app.state.gate
-    given = await fields(request)
+    size = request.headers.get("content-length", "")
+    if not size.isdecimal() or len(size) > 5 or int(size) > _LONGEST_FORM:  # nobody is known yet
+        raise BadInput("this is not our form")
+    async with asyncio.timeout(_FORM_SECONDS):
+        given = await fields(request)
     key, to = given.get("key", "").strip(), own_path(given.get("to", ""))
     if not is_own(request):
         raise Forbidden("this did not come from a page of ours", hint="load the page again")
