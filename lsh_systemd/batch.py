@@ -19,6 +19,7 @@ from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import FORGET_SECONDS, RUNNING_STATES, UNIT, ManagerError
 from lsh_systemd.scope import Scope, work_dir
+from lsh_systemd.unitdir import sync_folder
 
 # How long systemd may take to start or stop a hundred timers.
 _SECONDS = 60.0
@@ -146,11 +147,11 @@ class Batch(Control):
                 self._make(changes, reload=bool(cut_off))
                 finish()
             except BaseException:  # Ctrl-C too
-                self._take_back(changes, active)
-                self._write_list(cut_off)
+                whole = self._take_back(changes, active)
+                self._write_list(cut_off if whole else cut_off | {change.id for change in changes})
                 raise
             left = cut_off - {change.id for change in changes}
-            self._write_list(each for each in left if (found := self.jobs.find(each)) and found.changed)
+            self._write_list(each for each in left if (found := self.jobs.find(each)) and not self._is_whole(found))
         self._note_all(changes, verb)
 
     def _make(self, changes: Sequence[Change], *, reload: bool) -> None:
@@ -269,8 +270,16 @@ class Batch(Control):
         running = self.manager.units(f"{PREFIX}*", states=RUNNING_STATES)
         return frozenset(change.id for change in changes if change.found and change.found.service in running)
 
-    def _take_back(self, changes: Sequence[Change], active: Sequence[str]) -> None:
-        """Everything as it was. Each step on its own: the one that failed may be the one that cannot be undone."""
+    def _is_whole(self, found: Found) -> bool:
+        """Whether nothing is left to be done for the job: its files are as written, and what is enabled is active."""
+        if found.job is None or found.changed:
+            return False
+        starts = Change(job=found.job, found=found, enabled=found.pair.enabled, files={}).starts
+        return all(self.manager.get(name, UNIT, "ActiveState") == "active" for name in starts)
+
+    def _take_back(self, changes: Sequence[Change], active: Sequence[str]) -> bool:
+        """Everything as it was; whether that could be done. Each step on its own: the one that failed may be the one
+        that cannot be undone."""
         folder = self.jobs.lasting
         made = [change for change in changes if change.found is None and change.job]
         others = [(change, change.found) for change in changes if change.found]
@@ -289,9 +298,13 @@ class Batch(Control):
             self.manager.reload if others else lambda: None,
             lambda: self.manager.start_many(active, seconds=_SECONDS),
         ]
+        whole = True
         for step in steps:
-            with contextlib.suppress(LshError):
+            try:
                 step()
+            except LshError:
+                whole = False
+        return whole
 
     def _check_as_found(self, changes: Sequence[Change], cut_off: frozenset[str], *, force: bool) -> None:
         """Raise where somebody else has changed a job since, or has edited its files."""
@@ -328,6 +341,7 @@ class Batch(Control):
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            sync_folder(path.parent)
         except OSError as error:
             raise LshError(f"cannot write {path}: {error.strerror}") from None
 

@@ -77,11 +77,20 @@ def gather(
     """The jobs of all the files. ``templates``: those that every file finds; ``variables``: those that win over the
     files' own; ``environ``: what ``{{ env.NAME }}`` finds."""
     reader = _Reader(templates, variables, environ)
-    for source in sources:
+    sources = list(sources)
+    included = {file for source in sources for file in _included(source)}
+    # What another one includes is its: the names of files must not say whose jobs are whose.
+    for source in sorted(sources, key=lambda each: each.located.file in included):
         reader.take(source, DEFAULT_PROJECT)
     return Gathered(
         wanted=tuple(reader.wanted.values()), projects=frozenset(reader.projects), refused=tuple(reader.refused)
     )
+
+
+def _included(source: Source) -> Iterator[str]:
+    for each in source.includes:
+        yield each.located.file
+        yield from _included(each)
 
 
 class _Reader:
@@ -101,9 +110,13 @@ class _Reader:
         located = source.located
         if located.file in self._taken:
             return self._taken[located.file]
-        data = located.data if located.data is not None else {}
+        data = located.data
         empty = _Context(project=project, variables={}, defaults={}, templates=self._templates)
         self._taken[located.file] = empty
+        if data is None:
+            # Cut short, say: with --prune, it would take away all that it had.
+            self._refuse(located.place(), "the file is empty", hint="jobs: {} says that there are none")
+            return empty
         if not isinstance(data, dict):
             self._refuse(located.place(), "a job file is a table", hint=f"with {', '.join(SECTIONS)}")
             return empty
@@ -111,7 +124,7 @@ class _Reader:
             self._refuse(
                 located.place(name), f"{visible(name)} is nothing that a job file has", hint=_near(name, SECTIONS)
             )
-        project = self._project(located, data.get("project"), project)
+        project = self._project(located, data, project)
         variables: dict[str, Any] = {}
         defaults: Fields = {}
         templates = dict(self._templates)
@@ -142,14 +155,17 @@ class _Reader:
             self._refuse(place, f"{visible(name)} cannot be a default", hint=hint)
         return fields
 
-    def _project(self, located: Located, own: Any, inherited: str) -> str:
+    def _project(self, located: Located, data: Mapping[str, Any], inherited: str) -> str:
+        """The project of the file's jobs. It speaks for that if it names it, or has jobs."""
+        own = data.get("project")
         if own is not None:
             with self._at(located.place("project")):
                 if not isinstance(own, str):
                     raise BadInput("project must be text")
                 check_project(own)
                 inherited = own
-        self.projects.add(inherited)
+        if own is not None or "jobs" in data:
+            self.projects.add(inherited)
         return inherited
 
     def _section(self, located: Located, data: Mapping[str, Any], name: str) -> dict[str, Any]:

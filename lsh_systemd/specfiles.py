@@ -76,6 +76,8 @@ class Reader:
                 if _has_wildcard(str(folder)) or not folder.is_dir():
                     self._refuse(place, f"{folder} is no folder", hint="wildcards may stand in a file's name")
                 paths = sorted(each for each in folder.glob(pattern) if each.suffix in ENDINGS)
+                if not paths and folder.is_dir():  # not mounted, say: nothing that is known of it would be there
+                    self._refuse(place, f"no job file is called {name}")
             found += filter(None, (self._file(each, asking, asked=place) for each in paths))
         return Source(located=located, includes=tuple(found))
 

@@ -95,7 +95,7 @@ class UnitDir:
             for temporary, final in staged:
                 temporary.replace(final)
             self._show_change()
-            _sync(self.path)
+            sync_folder(self.path)
         except OSError as error:
             raise _refused("write", self.path, error) from None
         finally:
@@ -106,7 +106,7 @@ class UnitDir:
         try:
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
-            _sync(self.path)
+            sync_folder(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return  # the folder itself is not there
         except OSError as error:
@@ -129,7 +129,7 @@ class UnitDir:
                     link.symlink_to(f"../{unit}") if wanted else link.unlink()
                     touched.add(link.parent)
             for folder in touched:
-                _sync(folder)
+                sync_folder(folder)
         except OSError as error:
             raise _refused("write", self.path, error) from None
 
@@ -148,7 +148,7 @@ class UnitDir:
             wants.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 (wants / unit).symlink_to(f"../{unit}" if (self.path / unit).exists() else _packaged(unit, self.path))
-            _sync(wants)
+            sync_folder(wants)
         except OSError as error:
             raise _refused("write", wants, error) from None
 
@@ -208,7 +208,8 @@ def _packaged(unit: str, beside: Path) -> Path:
     return Path("/usr/lib/systemd") / beside.name / unit
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have what was renamed or removed in the folder so on the disk, too."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -139,6 +139,7 @@ def test_files_are_found_followed_and_read_once(tmp_path: Path) -> None:
         ("jobs: {}\ninclude:\n- a.yaml", "a.yaml:3:3: {0}/a.yaml includes itself"),
         ("include: 7", "a.yaml:1:1: include must be a file, or a list of files"),
         ("include: nix/*.yaml", "a.yaml:1:1: {0}/nix is no folder (wildcards may stand in a file's name)"),
+        ("include: '*.toml'", "a.yaml:1:1: no job file is called *.toml"),
         ("\xff", "a.yaml:1:1: it is not valid UTF-8"),
     ],
 )

@@ -260,3 +260,24 @@ def test_the_schema_is_one_and_holds_what_is_exported() -> None:
         "{jobs: [{fleet_unreachable: wait}]}",
     ):
         assert list(validator(schema).iter_errors(read(bad, file="a.yaml").data))
+
+
+def test_a_file_speaks_for_a_project_that_it_names_or_has_jobs_of() -> None:
+    """What --prune takes away is what the files lack: no file speaks for jobs that it knows nothing of."""
+    shared = Source(located=read("vars: {root: /srv}\njobs: {c: {command: x}}", file="common.yaml"), includes=())
+    bare = Source(located=read("vars: {root: /srv}", file="bare.yaml"), includes=())
+    shop = Source(
+        located=read("project: shop\njobs: {a: {command: 'x {{ root }}'}}", file="shop.yaml"), includes=(shared,)
+    )
+
+    def found(*sources: Source) -> Gathered:
+        return gather(sources, templates={}, variables={}, environ={})
+
+    for sources in ((shop,), (shared, shop), (shop, shared), (bare, shop)):
+        assert found(*sources).projects == {"shop"}
+        assert {each.job.applied for each in found(*sources).wanted} == {"shop"}
+    assert found(shared).projects == {"default"}
+    assert found(bare).projects == set()
+    assert gathered("project: shop").projects == {"shop"}
+    (remark,) = gathered("# all gone\n").refused
+    assert "the file is empty" in remark.message
