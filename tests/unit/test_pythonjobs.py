@@ -184,7 +184,7 @@ def test_a_run(
         (["--python", "tasks", "--interpreter", "/bin/true"], "is no Python"),
         (["--python", "broken"], "cannot import broken: 'ZeroDivisionError"),
         (["--python", "nothing_such"], "No module named"),
-        (["--python", "everybodys"], "everybodys.py:2:1: x: everybody may change"),
+        (["--python", "everybodys"], "everybodys is not imported: everybody may change"),
     ],
 )
 def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: str) -> None:
