@@ -42,7 +42,7 @@ def definitions(interpreter: str, module: str, folder: Path) -> list[Mapping[str
     Raises BadInput, with the traceback on standard error, where it cannot be."""
     try:
         done = subprocess.run(
-            [interpreter, "-m", RUNNER, "list", module],
+            [interpreter, *RUNNER, "list", str(folder), module],
             cwd=folder,
             capture_output=True,
             text=True,

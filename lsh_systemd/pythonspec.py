@@ -9,7 +9,8 @@ from lsh_systemd.jobfile import from_plain
 from lsh_systemd.jobspec import Wanted
 from lsh_systemd.located import Place, Remark
 
-RUNNER = "lsh_systemd.pythonrun"
+# -P: the folder where a job works may be anybody's; nothing is imported from there.
+RUNNER = ("-P", "-m", "lsh_systemd.pythonrun")
 
 
 def project(module: str) -> str:
@@ -30,7 +31,7 @@ def wanted(
     found, refused = [], []
     for each in definitions:
         place = Place(file=str(each["file"]), line=int(each["line"]))
-        command = [interpreter, "-u", "-m", RUNNER, "run", module, each["id"]]
+        command = [interpreter, "-u", *RUNNER, "run", folder, module, each["id"]]
         plain = {"working_dir": folder, **each["fields"], "command": command, "applied": project(module)}
         try:
             given = plain.get("schedule", [])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lsh_systemd import cli, pythonjobs, pythonspec, said
+from lsh_systemd import cli, interpreter, pythonjobs, pythonspec, said
 from lsh_systemd.errors import BadInput
 from lsh_systemd.pythonjobs import Outcome, job, outcome_of
 from tests.clirunner import CliRunner
@@ -54,7 +54,7 @@ def test_what_the_decorator_takes(options: dict[str, Any], fields: dict[str, Any
         [told], module=__name__, interpreter="/srv/.venv/bin/python", folder="/srv", environ={}
     )
     assert refused == []
-    command = ("/srv/.venv/bin/python", "-u", "-m", "lsh_systemd.pythonrun", "run", __name__, "x")
+    command = ("/srv/.venv/bin/python", "-u", "-P", "-m", "lsh_systemd.pythonrun", "run", "/srv", __name__, "x")
     assert (found[0].job.command, found[0].job.working_dir, found[0].job.id) == (command, "/srv", "x")
     assert found[0].job.applied == f"python-{__name__}"
 
@@ -161,13 +161,12 @@ def test_a_run(
     (tmp_path / "tasks.py").write_text(MODULE)
     (tmp_path / "attempt").write_text("2\n")
     environ = os.environ | {"LSH_METRICS": str(tmp_path / "metrics"), "INVOCATION_ID": "abc"}
-    call = [sys.executable, "-m", "lsh_systemd.pythonrun"]
+    call = [sys.executable, *pythonspec.RUNNER]
     environ["PYTHONPATH"] = str(Path(pythonjobs.__file__).parents[1])
-    listed = subprocess.run([*call, "list", "tasks"], cwd=tmp_path, env=environ, capture_output=True, check=True)
+    given: dict[str, Any] = {"cwd": "/", "env": environ, "capture_output": True}
+    listed = subprocess.run([*call, "list", str(tmp_path), "tasks"], **given, check=True)
     assert [each["id"] for each in json.loads(listed.stdout)] == ["good", "bad", "numberless"]
-    done = subprocess.run(
-        [*call, "run", "tasks", name], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*call, "run", str(tmp_path), "tasks", name], **given, text=True, check=False)
     assert (done.returncode, output in done.stderr) == (status, True), done.stderr
     told = said.parse((tmp_path / "metrics").read_text()) if message else said.Said()
     assert dict(told.metrics) == metrics and (told.message or "").startswith(message or "")
@@ -200,6 +199,28 @@ def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: lis
     result = CliRunner().invoke(cli.main, ["--user", "apply", *words])
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert expected in result.stderr
+
+
+def test_where_a_job_works_nothing_is_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(pythonjobs.__file__).parents[1]))
+    (home := tmp_path / "home").mkdir()
+    (work := tmp_path / "work").mkdir()
+    (home / "tasks.py").write_text(
+        "import os, helper\nfrom lsh_systemd.pythonjobs import job\n"
+        f"@job(id='x', working_dir={str(work)!r})\ndef x(context): print(os.getcwd(), helper.word)\n"
+    )
+    (home / "helper.py").write_text("word = 'good'\n")
+    planted = [work / name for name in ("helper.py", "json.py", "lsh_systemd/__init__.py", "lsh_systemd/pythonrun.py")]
+    (work / "lsh_systemd").mkdir()
+    for path in planted:
+        path.write_text("raise SystemExit('planted')\n")
+    told = interpreter.definitions(sys.executable, "tasks", home)
+    ((found,), refused) = pythonspec.wanted(
+        told, module="tasks", interpreter=sys.executable, folder=str(home), environ={}
+    )
+    assert refused == [] and found.job.working_dir == str(work)
+    done = subprocess.run(found.job.command, cwd=found.job.working_dir, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == (f"{work} good\n", "", 0)
 
 
 def test_a_project_s_python_needs_no_other_package() -> None:
