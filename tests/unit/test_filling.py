@@ -106,9 +106,9 @@ def test_what_bash_takes_for_arithmetic_is_refused(command: str) -> None:
 def test_the_korn_shells_go_further() -> None:
     for command in ("[ {{ v }} -gt 5 ]", "exit {{ v }}", "HISTSIZE={{ v }}"):
         assert ARITHMETIC in fill_command(command, lambda name: ARITHMETIC, **BASH)
-        for shell in ("ksh", "mksh", "zsh"):
+        for korn in ("ksh", "mksh", "zsh"):
             with pytest.raises(BadInput):
-                fill_command(command, lambda name: ARITHMETIC, **{"shell": f"/bin/{shell}"})
+                fill_command(command, lambda name: ARITHMETIC, **(BASH | {"shell": f"/bin/{korn}"}))
 
 
 @pytest.mark.parametrize(
