@@ -152,9 +152,7 @@ def _check_documents(text: str, filled: str) -> None:
     ends = [re.sub(r"[\\\"']", "", found[1]).strip() for found in re.finditer(r"<<-?([^\n]*)", filled)]
     for before, after in zip(text.split("\n"), filled.split("\n"), strict=True):
         if any(end.startswith(after.strip()) for end in ends) and names(before):
-            raise BadInput(
-                f"{visible(after.strip())} would end a here-document", hint="choose a longer word behind <<"
-            )
+            raise BadInput(f"{visible(after.strip())} would end a here-document", hint="choose a longer word behind <<")
 
 
 def _quoted(value: str, *, surely: bool) -> str:
