@@ -1,5 +1,6 @@
 """What is wanted and what there is → what is to be done; and files on disk that include each other."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,6 +148,41 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, text: str, said: str
     reader = specfiles.Reader()
     reader.sources([str(tmp_path / "a.yaml")])
     assert [str(each) for each in reader.refused] == [f"{tmp_path}/{said.format(tmp_path)}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("loop.yaml", "cannot read"),
+        ("pipe.yaml", "it is no file"),
+        ('"a\\0.yaml"', "null"),
+        ("'**.yaml'", "includes itself"),
+        ("long0.yaml", "too many"),
+        (".", "cannot read"),
+    ],
+)
+def test_what_is_strange_is_told_and_no_more(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for number in range(50):
+        (tmp_path / f"long{number}.yaml").write_text(f"include: long{number + 1}.yaml")
+    (tmp_path / "a.yaml").write_text(f"include: {name}")
+    reader = specfiles.Reader()
+    reader.sources([str(tmp_path / "a.yaml")])
+    assert any(said in each.message for each in reader.refused), reader.refused
+
+
+def test_on_the_command_line_a_pipe_of_the_shell_s_will_do(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.write(write, b"jobs: {a: {command: x}}")
+    os.close(write)
+    try:
+        assert len(specfiles.Reader().sources([f"/dev/fd/{read}"])) == 1
+    finally:
+        os.close(read)
+    os.mkfifo(tmp_path / "a.yaml")
+    reader = specfiles.Reader()
+    assert reader.sources([str(tmp_path / "a.yaml")]) == [] and "it is no file" in reader.refused[0].message
 
 
 def test_what_is_no_job_file_is_refused(tmp_path: Path) -> None:
