@@ -8,6 +8,7 @@ includes, too; the nearer one wins.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -260,7 +261,8 @@ class _Reader:
         look, filled, good = self._look(context), {}, True
         for key, (value, at) in fields.items():
             try:
-                filled[key] = (fill_field(key, value, look, shell=shell), at)
+                result = fill_field(key, value, look, shell=shell)
+                filled[key] = (result if result == value else _fitting_type(key, result), at)
             except BadInput as error:
                 self._refuse(at, error.message, hint=error.hint)
                 good = False
@@ -333,6 +335,17 @@ def _values(fields: Fields) -> dict[str, Any]:
 
 def _without(fields: Fields, *names: str) -> Fields:
     return {name: each for name, each in fields.items() if name not in names}
+
+
+def _fitting_type(name: str, value: Any) -> Any:
+    """What a variable has brought, in a field of numbers, true or false: from outside it comes as text."""
+    if isinstance(value, list):
+        return [_fitting_type(name, each) for each in value]
+    kind = "flag" if name == "enabled" else FIELDS.get(name)
+    if kind == "flag" and value in ("true", "false"):
+        return value == "true"
+    whole = kind in ("number", "numbers") and isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value)
+    return int(value) if whole else value
 
 
 def _env_text(value: Any) -> Any:

@@ -217,6 +217,27 @@ def test_many_empty_variables_take_no_time() -> None:
     assert jobs(text)["a"].command == "x ''"
 
 
+def test_variables_from_outside_fill_numbers_and_booleans() -> None:
+    text = """
+    vars: {retries: 1}
+    jobs:
+      a: {command: x, retries: '{{ retries }}', nice: '{{ nice }}', persistent: '{{ on }}', enabled: '{{ on }}',
+          no_retry_exit: ['{{ one }}', 2], memory_max: '{{ size }}', timeout: '{{ one }}',
+          description: '{{ nice }}', schedule: '@daily'}
+    """
+    got = gathered(text, retries="3", nice="-5", on="false", one="1", size="8192")
+    assert got.refused == ()
+    (found,) = got.wanted
+    assert not found.enabled
+    assert found.job == job(
+        retries=3, nice=-5, catch_up="none", no_retry_exit=(1, 2), memory_max=8192, timeout=timedelta(seconds=1),
+        description="-5", schedule=("@daily",),
+    )  # fmt: skip
+    (remark,) = gathered("jobs: {a: {command: x, retries: '{{ n }}'}}", n="many").refused
+    assert "retries must be a whole number" in remark.message
+    assert gathered("jobs: {a: {command: x, retries: '3'}}").refused  # a text of the file's own is one
+
+
 def test_two_jobs_of_one_name_are_refused_with_both_places() -> None:
     (refused,) = gathered("jobs:\n- {name: A b, command: x}\n- {name: a-B, command: y}\n").refused
     assert str(refused) == "a.yaml:3:4: there is a job a-b already, at a.yaml:2:3 (choose another name)"
