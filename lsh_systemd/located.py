@@ -17,6 +17,7 @@ from lsh_systemd.text import visible
 
 Where = tuple[str | int, ...]
 
+STANDARD_INPUT = "standard input"
 ENDINGS = (".yaml", ".yml", ".toml", ".json")
 # Anchors can make much out of little: so many values a file may have at the most, nested so deep.
 _MOST_VALUES = 500_000
@@ -88,15 +89,27 @@ class Located:
 
 
 def read(text: str, *, file: str) -> Located:
-    """What the text says; the name's ending tells the language. Raises Misplaced for what is none."""
+    """What the text says; the name's ending tells the language, and of standard input a { what is tried first: YAML
+    reads nearly all of JSON, but not the same. Raises Misplaced for what is none."""
+    if file == STANDARD_INPUT and text.lstrip(" \t\r\n").startswith("{"):
+        try:
+            return _bounded(_read_json(text, file))
+        except Misplaced as error:
+            try:
+                return _Yaml(file).read(text)
+            except Misplaced:
+                raise error from None
     if not file.endswith((".toml", ".json")):
         return _Yaml(file).read(text)
-    located = _read_toml(text, file) if file.endswith(".toml") else _read_json(text, file)
+    return _bounded(_read_toml(text, file) if file.endswith(".toml") else _read_json(text, file))
+
+
+def _bounded(located: Located) -> Located:
     level = [located.data]
     for _ in range(_DEEPEST + 1):
         level = [item for each in level if isinstance(each, dict | list) for item in _items(each)]
     if level:
-        raise Misplaced(Place(file=file), "it is nested too deeply")
+        raise Misplaced(Place(file=located.file), "it is nested too deeply")
     return located
 
 

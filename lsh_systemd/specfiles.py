@@ -14,7 +14,7 @@ from lsh_systemd import jobtemplate
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.jobspec import Source
 from lsh_systemd.jobtemplate import Template
-from lsh_systemd.located import ENDINGS, Located, Misplaced, Place, Remark, read
+from lsh_systemd.located import ENDINGS, STANDARD_INPUT, Located, Misplaced, Place, Remark, read
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
 
@@ -32,12 +32,12 @@ class Reader:
         self._read: dict[Path, Source] = {}
 
     def sources(self, names: Iterable[str]) -> list[Source]:
-        """The files of these names; of a folder, those in it that are job files; "-" is standard input (YAML)."""
+        """The files of these names; of a folder, those in it that are job files; "-" is standard input."""
         sources = []
         for name in names:
             if name == "-":
                 text = sys.stdin.buffer.read(_LARGEST + 1)
-                sources += [each for each in [self._source(text, Path("standard input"), [])] if each]
+                sources += [each for each in [self._source(text, Path(STANDARD_INPUT), [])] if each]
                 continue
             for path in _files(Path(name)):
                 sources += [each for each in [self._file(path, [])] if each]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsh_systemd.located import Misplaced, read
+from lsh_systemd.located import STANDARD_INPUT, Misplaced, read
 
 YAML = """\
 # jobs
@@ -130,6 +130,25 @@ def test_a_bomb_of_anchors_does_not_go_off() -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     with pytest.raises(Misplaced, match="too much"):
         read("\n".join(lines), file="a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('{"a": "b\u2028c\u0085d"}', {"a": "b\u2028c\u0085d"}),
+        ('\n {"a": "\\ud83d\\ude00"}', {"a": "\U0001f600"}),
+        ("{a: b}", {"a": "b"}),
+        ("{a: b, c: 1}\n# no JSON", {"a": "b", "c": 1}),
+        ("a: {b: c}", {"a": {"b": "c"}}),
+    ],
+)
+def test_standard_input_is_json_or_yaml(text: str, data: Any) -> None:
+    assert read(text, file=STANDARD_INPUT).data == data
+
+
+def test_what_is_neither_is_told_as_json() -> None:
+    with pytest.raises(Misplaced, match="no JSON"):
+        read('{"a": 1,\n "b": }}', file=STANDARD_INPUT)
 
 
 def test_a_bomb_of_merges_does_not_go_off() -> None:
