@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,32 @@ def test_a_job_is_found_by_any_of_its_names(tmp_path: Path) -> None:
     told = call(tmp_path, f"{script}; exit 0", name="A  b", state="absent")
     assert (told["id"], told["changed"], told["difference"]) == ("a-b", True, {"command": ["x", None]})
     assert (tmp_path / "asked").read_text().splitlines() == ["--user show --json -- A  b", "--user remove a-b"]
+
+
+def test_the_role_tells_in_a_check_and_takes_away_what_went(tmp_path: Path) -> None:
+    for folder in ("bin", "files/jobs", "to"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "files/jobs/a.yaml").write_text("jobs: {a: {command: x}}")
+    (tmp_path / "to/b.yaml").write_text("jobs: {b: {command: x}}")
+    script = '#!/bin/sh\n[ -z "$2" ] || echo "$2" >>$HOME/asked\n[ "$2" != diff ] || exit 3\necho done\n'
+    (tmp_path / "bin/lshctl").write_text(script)
+    (tmp_path / "bin/lshctl").chmod(0o755)
+    (tmp_path / "ansible.cfg").touch()
+    (tmp_path / "roles").symlink_to(PROJECT / "packaging/ansible/roles")
+    variables = {"lsh_agent": False, "lsh_jobs_from": "jobs/", "lsh_jobs_to": str(tmp_path / "to"), "lsh_delete": True}
+    play = {"hosts": "all", "connection": "local", "gather_facts": False, "roles": [{"role": "lsh", "vars": variables}]}
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    environ = os.environ | {"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    environ |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg")}
+
+    def changed(*options: str) -> list[str]:
+        program = Path(sys.executable).with_name("ansible-playbook")
+        given = ["-i", "localhost,", "-e", f"ansible_python_interpreter={sys.executable}", *options, "play.yml"]
+        done = subprocess.run([program, *given], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+        return re.findall(r"TASK \[lsh : (.*?)\] \**\nchanged:", done.stdout)
+
+    assert "Compare the jobs with the files" in changed("--check")
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["b.yaml"]
+    assert (tmp_path / "asked").read_text().split() == ["diff"]
+    assert "Make the jobs those of the files" in changed()
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["a.yaml"]
