@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsh_systemd import specfiles, unit
-from lsh_systemd.applying import compare
+from lsh_systemd.applying import adoption, compare
 from lsh_systemd.batch import Change
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
@@ -67,6 +67,19 @@ TABLE: list[tuple[list[Wanted], list[Found], dict[str, str]]] = [
 def test_what_it_takes(wants: list[Wanted], there: list[Found], actions: dict[str, str]) -> None:
     steps = compare(wants, {each.id: each for each in there}, prune=frozenset({"web"}))
     assert {step.id: step.action for step in steps} == actions
+
+
+def test_whose_a_job_was_is_said_and_another_project_s_is_not_taken() -> None:
+    assert adoption(wanted(A), None) is adoption(wanted(A), A) is None
+    by_hand = adoption(wanted(A), job(applied=None))
+    assert by_hand and by_hand.message.startswith("a was made by hand")
+    other = job(applied="other")
+    with pytest.raises(BadInput, match="a is the project other's"):
+        adoption(wanted(A), other)
+    with pytest.raises(BadInput):
+        adoption(wanted(A), other, prune=frozenset({"web"}))
+    for said in (adoption(wanted(A), other, force=True), adoption(wanted(A), other, prune=frozenset({"other"}))):
+        assert said and "was the project other's" in said.message
 
 
 def test_the_difference_names_settings_and_hides_variables() -> None:

@@ -36,7 +36,7 @@ options:
     type: str
     default: ansible
   force:
-    description: Undo what was edited in the unit files by hand; remove also a job that others follow.
+    description: Undo what was edited by hand; take another project's job; remove one that others follow.
     type: bool
     default: false
   executable:
