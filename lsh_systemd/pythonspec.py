@@ -34,6 +34,8 @@ def wanted(
         command = [interpreter, "-u", *RUNNER, "run", folder, module, each["id"]]
         plain = {"working_dir": folder, **each["fields"], "command": command, "applied": project(module)}
         try:
+            if not isinstance(each["enabled"], bool):
+                raise BadInput("enabled must be true or false")
             given = plain.get("schedule", [])
             schedule = [from_environment(text, environ) for text in given]
             if schedule != given:
@@ -42,7 +44,7 @@ def wanted(
         except BadInput as error:
             refused.append(Remark(place=place, message=f"{each['id']}: {error.message}", hint=error.hint))
             continue
-        found.append(Wanted(job=job, enabled=bool(each["enabled"]), place=place))
+        found.append(Wanted(job=job, enabled=each["enabled"], place=place))
     return found, refused
 
 

@@ -1,5 +1,6 @@
 """Jobs that are Python functions: what the decorator takes, what becomes of it, and what their runs tell."""
 
+import functools
 import json
 import os
 import subprocess
@@ -66,11 +67,25 @@ def test_what_the_decorator_takes(options: dict[str, Any], fields: dict[str, Any
         ({"id": ""}, "no id of a job"),
         ({"id": "x", "command": "true"}, "cannot have the field command"),
         ({"id": "x", "timeout": "soon"}, "not a time span"),
+        ({"id": "x", "timeout": float("nan")}, "no number of seconds"),
+        ({"id": "x", "timeout": float("inf")}, "no number of seconds"),
+        ({"id": "x", "timeout": ["2m"]}, "timeout must be"),
+        ({"id": "x", "enabled": "no"}, "enabled of the job x"),
     ],
 )
 def test_what_the_decorator_refuses(options: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         job(**options)
+
+
+def test_what_is_no_function_is_refused() -> None:
+    class Callable:
+        def __call__(self, context: object) -> None: ...
+
+    for what in (Callable(), Callable, functools.partial(print, 1)):
+        with pytest.raises(BadInput, match="must be a function"):
+            job(id="x")(what)
+    assert pythonjobs.defined(__name__) == {}
 
 
 def test_two_of_one_id_are_refused() -> None:
@@ -92,6 +107,12 @@ def test_what_stands_against_a_job_is_told_with_its_place(fields: dict[str, Any]
     found, (remark,) = pythonspec.wanted([told], module="tasks", interpreter="/bin/python", folder="/srv", environ={})
     assert found == [] and said in remark.message
     assert str(remark.place) == "/srv/tasks.py:7:1"
+
+
+def test_whether_it_is_enabled_is_told_by_no_word() -> None:
+    told = defined() | {"enabled": "no"}
+    found, (remark,) = pythonspec.wanted([told], module="m", interpreter="/bin/python", folder="/srv", environ={})
+    assert found == [] and "enabled must be" in remark.message
 
 
 def test_schedules_come_from_the_environment() -> None:
