@@ -24,7 +24,7 @@ _HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
 _SHELLS = frozenset("sh bash dash ash ksh mksh zsh".split())
 _KORN_SHELLS = frozenset(("ksh", "mksh", "zsh"))
 # Where these are, what is quoted and what is not cannot be told by looking at quotes alone.
-_HARD = re.compile(r"""`|<<|\$['"]|\(\(|\$\{[^}]*["'{]|"(?:[^"\\]|\\.)*\$\(|[)}]#""", re.DOTALL)
+_HARD = re.compile(r"""`|<<|\$['"]|\(\(|\$\{[^}]*["'{]|"(?:[^"\\]|\\.)*\$\(|\)#|\}\}#""", re.DOTALL)
 _COMMAND = r"""(?<![^\s;&|(){}!\\"'])(?:%s)["']?(?=\s)"""
 _SAME = r"[^;&|\n]*"
 # Where these are, bash and its like take a word for arithmetic, whatever quotes it is in, and that runs what is in
