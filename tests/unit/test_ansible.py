@@ -72,7 +72,8 @@ def test_the_role_tells_in_a_check_and_takes_away_what_went(tmp_path: Path) -> N
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "files/jobs/a.yaml").write_text("jobs: {a: {command: x}}")
     (tmp_path / "to/b.yaml").write_text("jobs: {b: {command: x}}")
-    script = '#!/bin/sh\n[ -z "$2" ] || echo "$2" >>$HOME/asked\n[ "$2" != diff ] || exit 3\necho done\n'
+    script = '#!/bin/sh\n[ -z "$2" ] || echo "$2" >>$HOME/asked\n'
+    script += '[ "$2" != diff ] || { ls "$4" >$HOME/seen; exit 3; }\necho done\n'
     (tmp_path / "bin/lshctl").write_text(script)
     (tmp_path / "bin/lshctl").chmod(0o755)
     (tmp_path / "ansible.cfg").touch()
@@ -92,5 +93,8 @@ def test_the_role_tells_in_a_check_and_takes_away_what_went(tmp_path: Path) -> N
     assert "Compare the jobs with the files" in changed("--check")
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["b.yaml"]
     assert (tmp_path / "asked").read_text().split() == ["diff"]
+    assert (tmp_path / "seen").read_text().split() == ["a.yaml"]
+    changed("--check", "-e", '{"lsh_delete": false}')
+    assert (tmp_path / "seen").read_text().split() == ["a.yaml", "b.yaml"]
     assert "Make the jobs those of the files" in changed()
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["a.yaml"]
