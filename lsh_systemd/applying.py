@@ -83,6 +83,24 @@ def _difference(found: Found | None, wanted: Wanted) -> dict[str, tuple[Any, Any
     return difference
 
 
+def adoption(
+    wanted: Wanted, before: "Job | None", *, prune: frozenset[str] = frozenset(), force: bool = False
+) -> Remark | None:
+    """What is to be said where the project has not made the job that it changes. Raises BadInput where another one has
+    (which this apply does not speak for, as in ``prune``), unless that is meant (``force``)."""
+    name, project = wanted.job.id, wanted.job.applied
+    if before is None or before.applied == project:
+        return None
+    if before.applied is None:
+        message = f"{name} was made by hand; from now on it is the project {project}'s, whose --prune may remove it"
+    elif force or before.applied in prune:
+        message = f"{name} was the project {before.applied}'s; from now on it is {project}'s"
+    else:
+        hint = f"--force makes it {project}'s; or choose another name"
+        raise BadInput(f"{name} is the project {before.applied}'s", hint=hint)
+    return Remark(place=wanted.place, message=message)
+
+
 class Applier:
     """What `lshctl apply` and `diff` do in one scope."""
 
@@ -107,6 +125,8 @@ class Applier:
             try:
                 if step.id in taken:
                     raise taken[step.id]
+                if adopted := adoption(each, step.found.job if step.found else None, prune=prune, force=force):
+                    notes.append(adopted)
                 planned.append(self._rendered(step, each, notes, force=force))
             except LshError as error:
                 refused.append(_refusal(each, error))

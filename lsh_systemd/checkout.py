@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -64,6 +65,7 @@ class Checkouts:
             raise LshError(f"cannot write {folder}: {error.strerror}", hint="try sudo, or --user") from None
         with _locked(folder):
             git = _Git(folder)
+            _tidy(folder)
             if not (folder / "HEAD").exists():
                 git("init", "--quiet", "--bare")
             git("fetch", "--quiet", "--no-tags", "--", origin.url, f"+{origin.ref}:refs/lsh/fetched")
@@ -78,6 +80,14 @@ class Checkouts:
     def note_applied(self, origin: Origin, commit: Commit) -> None:
         """From now on this is what must not be gone behind. Within ``fetched``."""
         _Git(commit.folder.parent)("update-ref", _applied(origin), commit.id)
+
+
+def _tidy(folder: Path) -> None:
+    """Take away what one that was killed has left. Under the lock."""
+    for lock in (*folder.glob("*.lock"), *folder.glob("refs/**/*.lock")):
+        lock.unlink(missing_ok=True)
+    for tree in folder.glob("tree.*"):
+        shutil.rmtree(tree, ignore_errors=True)
 
 
 def _applied(origin: Origin) -> str:
@@ -105,6 +115,12 @@ def _check(origin: Origin) -> None:
         ) from None
     if not stat.S_ISREG(mode) or mode & 0o022 or owner not in (0, os.getuid()):
         raise BadInput(f"others may write to {origin.signers}", hint=f"chmod go-w {origin.signers}")
+    given = origin.signers.absolute()
+    for folder in dict.fromkeys([*given.parents, *given.resolve().parents]):
+        status = folder.stat()
+        open_to_others = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.getuid()) or open_to_others:
+            raise BadInput(f"others may replace {origin.signers}, as {folder} is theirs", hint=f"chmod go-w {folder}")
 
 
 @contextlib.contextmanager
@@ -178,6 +194,8 @@ class _Git:
             "-c",
             "fetch.fsckObjects=true",
         ]
+        # Whatever goes on in the repository goes on under our lock.
+        settings += ["-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false"]
         settings += ["-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={_STALLED}"]
         try:
             return subprocess.run(

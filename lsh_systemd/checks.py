@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from pathlib import Path
 
 from lsh_systemd import danger, scripts, shellcheck
 from lsh_systemd.danger import Finding
@@ -40,6 +41,20 @@ def of_module(job: Job, scope: Scope, file: str) -> list[Finding]:
     uid = _uid(job, scope)
     found = [] if uid is None else scripts.weaknesses(file, uid=uid)
     return [Finding(message=words, destroys=sure) for words, sure in found]
+
+
+def importing(interpreter: str, module: str, folder: Path) -> list[str]:
+    """What is doubtful about importing the module from the folder, here and now. Raises DangerousCommand where somebody
+    else could change what runs: a module cannot allow that for itself."""
+    uid = os.getuid()
+    found = [*scripts.weaknesses(interpreter, uid=uid), *scripts.import_weaknesses(folder, module, uid=uid)]
+    sure = [words for words, certain in found if certain]
+    if sure and not allowed_by_environment():
+        raise DangerousCommand(
+            f"{module} is not imported: {'; '.join(dict.fromkeys(sure))}",
+            hint=f"let them belong to root or to you alone; where it is meant so: {_VARIABLE}=1",
+        )
+    return list(dict.fromkeys(words for words, _ in found))
 
 
 def is_judged(job: Job, before: Job | None) -> bool:

@@ -5,6 +5,7 @@ shell would read such a word otherwise (within quotes, a comment, a here-documen
 may go.
 """
 
+import bisect
 import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
@@ -21,8 +22,38 @@ _BLANK = re.compile(rf"(\\?)\{{\{{[ \t]*({_NAME})[ \t]*\}}\}}")
 _HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
 # Shells that read '…' alike.
 _SHELLS = frozenset("sh bash dash ash ksh mksh zsh".split())
+_KORN_SHELLS = frozenset(("ksh", "mksh", "zsh"))
 # Where these are, what is quoted and what is not cannot be told by looking at quotes alone.
-_HARD = re.compile(r"""`|<<|\$['"]|\(\(|\$\{[^}]*["'{]|"(?:[^"\\]|\\.)*\$\(""", re.DOTALL)
+_HARD = re.compile(r"""`|<<|\$['"]|\(\(|\$\{[^}]*["'{]|"(?:[^"\\]|\\.)*\$\(|\)#|\}\}#""", re.DOTALL)
+_COMMAND = r"""(?<![^\s;&|(){}!\\"'])(?:%s)["']?(?=\s)"""
+_SAME = r"[^;&|\n]*"
+# Where these are, bash and its like take a word for arithmetic, whatever quotes it is in, and that runs what is in
+# a[$(…)]. /bin/sh may be one of them.
+_ARITHMETIC = re.compile(
+    "|".join(
+        (
+            r"\[\[\s",
+            r"\$\[",
+            r"\[.*\{\{.*\]\+?=",
+            _COMMAND % "let|declare|typeset|local|integer|float|getopts|mapfile|readarray|unset",
+            _COMMAND % "read|wait" + _SAME + r"\{\{",
+            _COMMAND % "printf|print" + r"\s+[\"']?-\w*v",
+            _COMMAND % r"test|\[" + _SAME + r"-[vR]\s",
+            "(?:OPTIND|RANDOM|SRANDOM|SECONDS|HISTCMD|LINENO|BASHPID)=",
+        )
+    ),
+    re.DOTALL,
+)
+# The same of the Korn shells and zsh, where it goes further.
+_KORN = re.compile(
+    "|".join(
+        (
+            _COMMAND % r"test|\[" + _SAME + r"-(?:eq|ne|lt|le|gt|ge)\s",
+            _COMMAND % "shift|exit|return|break|continue|export" + _SAME + r"\{\{",
+            r"\b(?:[A-Z]+SIZE|[A-Z]*TIMEOUT|TMOUT|COLUMNS|LINES|ERRNO|MAILCHECK)=",
+        )
+    )
+)
 
 
 def names(text: str) -> list[str]:
@@ -58,7 +89,7 @@ def fill_words(words: Sequence[str], look: Look) -> list[str]:
 def fill_command(text: str, look: Look, *, shell: str = "/bin/sh", later: Collection[str] = ()) -> str:
     """A line for the shell with its values in it, each as one word; of the names in ``later`` the value is that of a
     variable when the line runs. Raises BadInput where that cannot be."""
-    bare, hard = _bare_places(text), shell.rpartition("/")[2] not in _SHELLS or bool(_HARD.search(text))
+    bare, hard = _bare_places(text), _is_hard(text, shell.rpartition("/")[2])
 
     def word(found: re.Match[str]) -> str:
         if found[1]:
@@ -74,35 +105,96 @@ def fill_command(text: str, look: Look, *, shell: str = "/bin/sh", later: Collec
         values = list(map(_text, value if isinstance(value, list | tuple) else [value]))
         for each in values:
             check_encodable(f"value of {name}", each)
-        if all(_HARMLESS.fullmatch(each) for each in values):
-            quoted = bare(found.start()) and not hard
-            return " ".join(map(shlex.quote, values) if quoted else values)
         if hard:
-            raise BadInput(
-                f"{{{{ {name} }}}} cannot be {visible(values[0])} in this command",
-                hint="with `…`, \"$(…)\", <<, $'…' or ((…)) in it, values have only letters, digits and @%+=:,./-_",
-            )
-        if not bare(found.start()):
-            raise BadInput(
-                f"{{{{ {name} }}}} stands within quotes or a comment: it cannot be {visible(values[0])}",
-                hint="leave the quotes off: a value in a command is quoted by itself",
-            )
-        return " ".join(map(shlex.quote, values))
+            _check_harmless(name, values)
+            return " ".join(values)
+        if bare(found.start()):
+            beside = text[found.end() : found.end() + 1] in ("<", ">")  # 2 would be a descriptor there
+            return " ".join(_quoted(each, surely=beside) for each in values)
+        for each in values:
+            if not _HARMLESS.fullmatch(each):
+                raise BadInput(
+                    f"{{{{ {name} }}}} stands within quotes or a comment: it cannot be {visible(each)}",
+                    hint="leave the quotes off: a value in a command is quoted by itself",
+                )
+        return " ".join(values)
 
-    return _BLANK.sub(word, text)
+    filled = _BLANK.sub(word, text)
+    if "<<" in _joined(text):
+        for before, after in ((text, filled), (_joined(text), _joined(filled))):
+            _check_documents(before, after)
+    return filled
+
+
+def _is_hard(text: str, shell: str) -> bool:
+    """Whether only harmless values may go into the text, as quotes do not tell what becomes of them."""
+    looks = [_HARD, _ARITHMETIC, *([_KORN] if shell in _KORN_SHELLS else [])]
+    return shell not in _SHELLS or any(look.search(each) for look in looks for each in (text, _joined(text)))
+
+
+def _joined(text: str) -> str:
+    """As the shell sees it, to which a line that ends in a backslash goes on."""
+    return text.replace("\\\n", "")
+
+
+def _check_harmless(name: str, values: Sequence[str]) -> None:
+    """Nothing is quoted here: no value may vanish, or make an assignment of its word."""
+    for each in values or [""]:
+        if not each or "=" in each or not _HARMLESS.fullmatch(each):
+            raise BadInput(
+                f"{{{{ {name} }}}} cannot be {visible(each)} in this command",
+                hint="with `…`, \"$(…)\", <<, $'…' or arithmetic in it, values have only letters, digits and @%+:,./-_",
+            )
+
+
+def _check_documents(text: str, filled: str) -> None:
+    """Raise BadInput where values make a line that ends a here-document."""
+    ends = [re.sub(r"[\\\"']", "", found[1]).strip() for found in re.finditer(r"<<-?([^\n]*)", filled)]
+    for before, after in zip(text.split("\n"), filled.split("\n"), strict=True):
+        if any(end.startswith(after.strip()) for end in ends) and names(before):
+            raise BadInput(f"{visible(after.strip())} would end a here-document", hint="choose a longer word behind <<")
+
+
+def _quoted(value: str, *, surely: bool) -> str:
+    """As one word that is nothing else: no assignment, and no two in braces."""
+    risky = surely or not {"=", ","}.isdisjoint(value)
+    return f"'{value}'" if risky and _HARMLESS.fullmatch(value) else shlex.quote(value)
+
+
+# What a shell reads at once, by what it is: nothing (a line goes on), the end of a word, a comment where no word has
+# begun, what is quoted, anything else.
+_PIECE = re.compile(
+    r"(?P<nothing>\\\n)|(?P<end>[ \t\n;&|()<>])|(?P<comment>#[^\n]*)"
+    r"|(?P<quoted>\\.|'[^']*'?|\"(?:[^\"\\]|\\.)*\"?|\$\{(?!\{)(?:[^}\\]|\\.)*\}?)|.",
+    re.DOTALL,
+)
 
 
 def _bare_places(text: str) -> Callable[[int], bool]:
     """Whether the shell reads what stands at a place as a word, or a part of one, without quotes."""
     ranges: list[tuple[int, int]] = []
-    for match in re.finditer(
-        r"\\.|'[^']*(?:'|$)|\"(?:[^\"\\]|\\.)*(?:\"|$)|(?:(?<=[\s;&|()])|^)#[^\n]*|\$\{(?!\{)(?:[^}\\]|\\.)*(?:\}|$)",
-        text,
-        re.DOTALL,
-    ):
-        if not _BLANK.match(text, match.start()):
-            ranges.append(match.span())
-    return lambda at: not any(start <= at < end for start, end in ranges)
+    at, in_word = 0, False
+    while at < len(text):
+        if blank := _BLANK.match(text, at):
+            at, in_word = blank.end(), True
+            continue
+        piece = _PIECE.match(text, at)
+        assert piece
+        kind, end = piece.lastgroup, piece.end()
+        if kind == "comment" and in_word:
+            kind, end = None, at + 1
+        if kind in ("comment", "quoted"):
+            ranges.append((at, end))
+        if kind not in ("nothing", "comment"):
+            in_word = kind != "end"
+        at = end
+    starts = [start for start, _ in ranges]
+
+    def is_bare(place: int) -> bool:
+        index = bisect.bisect_right(starts, place) - 1
+        return index < 0 or place >= ranges[index][1]
+
+    return is_bare
 
 
 def _plain(name: str, value: Value) -> str:

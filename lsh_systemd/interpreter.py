@@ -31,14 +31,18 @@ def choose(given: str | None, folder: Path) -> str:
     return os.path.normpath(path)
 
 
+def check_name(module: str) -> None:
+    """Raise BadInput for what is no module's name."""
+    if not _MODULE.fullmatch(module):
+        raise BadInput(f"{visible(module)} is no module", hint="--python package.module")
+
+
 def definitions(interpreter: str, module: str, folder: Path) -> list[Mapping[str, Any]]:
     """The jobs that the module defines, as ``pythonjobs.Definition.to_json`` has them. It is imported: its code runs.
     Raises BadInput, with the traceback on standard error, where it cannot be."""
-    if not _MODULE.fullmatch(module):
-        raise BadInput(f"{visible(module)} is no module", hint="--python package.module")
     try:
         done = subprocess.run(
-            [interpreter, "-m", RUNNER, "list", module],
+            [interpreter, *RUNNER, "list", str(folder), module],
             cwd=folder,
             capture_output=True,
             text=True,

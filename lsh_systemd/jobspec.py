@@ -8,6 +8,7 @@ includes, too; the nearer one wins.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,9 @@ from lsh_systemd.text import visible
 DEFAULT_PROJECT = "default"
 SECTIONS = ("project", "include", "vars", "defaults", "templates", "jobs")
 _EXTRAS = ("enabled", "template", "set")
+# Variables can make much out of little: so many characters may be filled in at the most, through so many of them.
+_MOST_FILLED = 20_000_000
+_DEEPEST = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,7 @@ class _Reader:
         self.projects: set[str] = set()
         self._templates, self._variables, self._environ = templates, variables, environ
         self._taken: dict[str, _Context] = {}
+        self._filled_in = 0
 
     def take(self, source: Source, project: str) -> _Context:
         """The file's jobs, and those of what it includes; what holds in it. A file is taken once."""
@@ -272,7 +277,8 @@ class _Reader:
         look, filled, good = self._look(context), {}, True
         for key, (value, at) in fields.items():
             try:
-                filled[key] = (fill_field(key, value, look, shell=shell), at)
+                result = fill_field(key, value, look, shell=shell)
+                filled[key] = (result if result == value else _fitting_type(key, result), at)
             except BadInput as error:
                 self._refuse(at, error.message, hint=error.hint)
                 good = False
@@ -280,25 +286,37 @@ class _Reader:
 
     def _look(self, context: _Context) -> Look:
         known = {**context.variables, **self._variables}
+        worked_out: dict[str, Value] = {}
+
+        def counted(value: Value) -> Value:
+            self._filled_in += sum(len(str(each)) + 1 for each in (value if isinstance(value, list) else [value]))
+            if self._filled_in > _MOST_FILLED:
+                raise BadInput(f"variables come to more than {_MOST_FILLED:,} characters")
+            return value
 
         def look(name: str, asking: tuple[str, ...] = ()) -> Value:
             if name.startswith("env."):
                 if name.removeprefix("env.") not in self._environ:
                     raise BadInput(f"{name.removeprefix('env.')} is not set in the environment")
-                return self._environ[name.removeprefix("env.")]
+                return counted(self._environ[name.removeprefix("env.")])
+            if name in worked_out:
+                return counted(worked_out[name])
             if name not in known:
                 raise BadInput(
                     f"there is no variable {name}", hint=_near(name, known) or "vars, or --var, gives it a value"
                 )
             if name in asking:
                 raise BadInput(f"the variable {name} asks for itself")
+            if len(asking) >= _DEEPEST:
+                raise BadInput(f"the variable {asking[0]} asks for others, and these for others, too many times")
             value = known[name]
             if name not in self._variables:  # what is given from outside is taken as it is
                 value = fill_plain(value, lambda other: look(other, (*asking, name)))
             items = value if isinstance(value, list) else [value]
             if not all(isinstance(each, str | int) for each in items):
                 raise BadInput(f"the variable {name} must be text, a number, true or false, or a list of such")
-            return value  # type: ignore[no-any-return]
+            worked_out[name] = value
+            return counted(value)
 
         return look
 
@@ -333,6 +351,17 @@ def _values(fields: Fields) -> dict[str, Any]:
 
 def _without(fields: Fields, *names: str) -> Fields:
     return {name: each for name, each in fields.items() if name not in names}
+
+
+def _fitting_type(name: str, value: Any) -> Any:
+    """What a variable has brought, in a field of numbers, true or false: from outside it comes as text."""
+    if isinstance(value, list):
+        return [_fitting_type(name, each) for each in value]
+    kind = "flag" if name == "enabled" else FIELDS.get(name)
+    if kind == "flag" and value in ("true", "false"):
+        return value == "true"
+    whole = kind in ("number", "numbers") and isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value)
+    return int(value) if whole else value
 
 
 def _env_text(value: Any) -> Any:

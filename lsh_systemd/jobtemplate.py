@@ -58,7 +58,15 @@ class Parameter:
         Without either, no text leads to another folder. Raises BadInput where no pattern can say what this takes."""
         if own is None:
             return "(?!-)[^/]+" if self.type == "text" and self.pattern is None else self._pattern()
-        return f"(?=(?:{self._pattern()})\\Z)(?:{own})"
+        if re.search(r"\(\?[aiLmsux]+\)", own):
+            raise BadInput(f"the pattern of {self.name} has flags for all of it", hint="(?i:…) holds for a part")
+        both = f"(?=(?:{self._pattern()})\\Z)(?:{own})"
+        for pattern in (own, both):  # by itself first: x)|(?:.* would be one within the other
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise BadInput(f"the pattern of {self.name} is none: {error}") from None
+        return both
 
     def _pattern(self) -> str:
         if self.many or self.type in ("span", "size", "cron"):

@@ -55,7 +55,21 @@ def _schedules(job: Job) -> list[str]:
     schedules = [crontab.plain(expression, key=job.id) for expression in job.schedule]
     if None in schedules:
         raise BadInput(f"a CronJob cannot have the schedule {', '.join(job.schedule)}")
-    return [_without_day_7(each) for each in schedules if each]
+    written = [_without_day_7(each) for each in schedules if each]
+    for expression, each in zip(job.schedule, written, strict=True):
+        if not _has_same_days(cron.parse(expression, key=job.id), each):
+            raise BadInput(f"of {expression}, a CronJob takes the day of month and that of the week otherwise")
+    return written
+
+
+def _has_same_days(parsed: cron.Cron, written: str) -> bool:
+    """Whether Kubernetes, too, wants both the day of month and that of the week, or either. It wants both where one of
+    them has a * that stands alone; cron does where one begins with *."""
+    if written.startswith("@") or (len(parsed.days.numbers) == 31 and len(parsed.weekdays.numbers) == 7):
+        return True
+    _, _, days, _, weekdays = written.split()
+    both = any(item in ("*", "*/1") for field in (days, weekdays) for item in field.split(","))
+    return both == parsed.day_and
 
 
 def _without_day_7(schedule: str) -> str:

@@ -17,10 +17,12 @@ from lsh_systemd.text import visible
 
 Where = tuple[str | int, ...]
 
+STANDARD_INPUT = "standard input"
 ENDINGS = (".yaml", ".yml", ".toml", ".json")
 # Anchors can make much out of little: so many values a file may have at the most, nested so deep.
 _MOST_VALUES = 500_000
 _DEEPEST = 40
+_MERGE = "tag:yaml.org,2002:merge"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 # What begins a text that YAML takes for something else.
 _QUOTE = {
@@ -87,12 +89,32 @@ class Located:
 
 
 def read(text: str, *, file: str) -> Located:
-    """What the text says; the name's ending tells the language. Raises Misplaced for what is none."""
-    if file.endswith(".toml"):
-        return _read_toml(text, file)
-    if file.endswith(".json"):
-        return _read_json(text, file)
-    return _Yaml(file).read(text)
+    """What the text says; the name's ending tells the language, and of standard input a { what is tried first: YAML
+    reads nearly all of JSON, but not the same. Raises Misplaced for what is none."""
+    if file == STANDARD_INPUT and text.lstrip(" \t\r\n").startswith("{"):
+        try:
+            return _bounded(_read_json(text, file))
+        except Misplaced as error:
+            try:
+                return _Yaml(file).read(text)
+            except Misplaced:
+                raise error from None
+    if not file.endswith((".toml", ".json")):
+        return _Yaml(file).read(text)
+    return _bounded(_read_toml(text, file) if file.endswith(".toml") else _read_json(text, file))
+
+
+def _bounded(located: Located) -> Located:
+    level = [located.data]
+    for _ in range(_DEEPEST + 1):
+        level = [item for each in level if isinstance(each, dict | list) for item in _items(each)]
+    if level:
+        raise Misplaced(Place(file=located.file), "it is nested too deeply")
+    return located
+
+
+def _items(table: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return table.values() if isinstance(table, dict) else table
 
 
 def _read_toml(text: str, file: str) -> Located:
@@ -194,7 +216,7 @@ class _Yaml:
     """One YAML text."""
 
     def __init__(self, file: str) -> None:
-        self._file, self._values = file, 0
+        self._file, self._values, self._merging = file, 0, 0
         self._places: dict[Where, Place] = {}
 
     def read(self, text: str) -> Located:
@@ -205,7 +227,7 @@ class _Yaml:
             self._check_depth(yaml.parse(text, Loader=loader))
             reader = loader(text)
             node = reader.get_single_node()
-            data = self._plain(reader, node, ()) if node else None
+            data = self._plain(node, ()) if node else None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             said = " ".join(filter(None, (error.context, error.problem)))
@@ -230,7 +252,7 @@ class _Yaml:
             if depth > _DEEPEST:
                 raise Misplaced(self._place(event.start_mark), "it is nested too deeply")
 
-    def _plain(self, reader: Any, node: Any, where: Where) -> Any:
+    def _plain(self, node: Any, where: Where) -> Any:
         import yaml
 
         self._values += 1
@@ -244,11 +266,11 @@ class _Yaml:
             values = []
             for index, item in enumerate(node.value):
                 self._places[(*where, index)] = self._place(item.start_mark)
-                values.append(self._plain(reader, item, (*where, index)))
+                values.append(self._plain(item, (*where, index)))
             return values
-        return self._mapping(reader, node, where)
+        return self._mapping(node, where)
 
-    def _mapping(self, reader: Any, node: Any, where: Where) -> dict[str, Any]:
+    def _mapping(self, node: Any, where: Where) -> dict[str, Any]:
         import yaml
 
         seen = set()
@@ -258,13 +280,30 @@ class _Yaml:
             if key.value in seen:
                 raise Misplaced(self._place(key.start_mark), f"{visible(key.value)} is there twice")
             seen.add(key.value)
-        merged = "<<" in seen
-        if merged:
-            reader.flatten_mapping(node)  # the merged keys come first, so that the own ones win
         values: dict[str, Any] = {}
         for key, value in node.value:
-            self._places[(*where, key.value)] = self._place(key.start_mark)
-            values[key.value] = self._plain(reader, value, (*where, key.value))
+            if key.tag == _MERGE:  # what is merged comes first, so that the own keys win
+                values = self._merged(value, where) | values
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                self._places[(*where, key.value)] = self._place(key.start_mark)
+                values[key.value] = self._plain(value, (*where, key.value))
+        return values
+
+    def _merged(self, node: Any, where: Where) -> dict[str, Any]:
+        """The tables behind a <<, of which the first wins. Not by PyYAML, which multiplies them uncounted."""
+        import yaml
+
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not all(isinstance(each, yaml.MappingNode) for each in nodes):
+            raise Misplaced(self._place(node.start_mark), "<< takes a table, or a list of tables")
+        self._merging += 1
+        if self._merging > _DEEPEST:
+            raise Misplaced(self._place(node.start_mark), "it is nested too deeply")
+        values: dict[str, Any] = {}
+        for each in reversed(nodes):
+            values |= self._plain(each, where)
+        self._merging -= 1
         return values
 
     def _scalar(self, node: Any) -> Any:

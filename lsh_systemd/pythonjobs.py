@@ -110,6 +110,8 @@ def job(
     """
     if not isinstance(id, str) or not id.strip() or job_id(id) != id:
         raise BadInput(f"{visible(str(id))} is no id of a job", hint="use a-z, 0-9 and -")
+    if not isinstance(enabled, bool):
+        raise BadInput(f"enabled of the job {id} must be True or False")
     for other in sorted(fields.keys() & {"command", "retries", "shell", "applied"}):
         raise BadInput(f"the job {id} cannot have the field {other}: it is the function's own")
     limit = _span(timeout)
@@ -125,6 +127,8 @@ def job(
     kept = {key: value for key, value in (given | fields).items() if value is not None}
 
     def decorate(function: F) -> F:
+        if not hasattr(inspect.unwrap(function), "__code__"):
+            raise BadInput(f"the job {id} must be a function", hint="def or async def, which may call anything")
         if other := _definitions.get(id):
             raise BadInput(f"there are two jobs {id}: in {other.function.__module__} and {function.__module__}")
         _definitions[id] = Definition(id=id, function=function, enabled=enabled, timeout=limit, fields=kept)
@@ -157,4 +161,11 @@ def numbers_of(numbers: Mapping[str, Number]) -> Said:
 def _span(timeout: str | float | timedelta | None) -> timedelta | None:
     if isinstance(timeout, str):
         return parse_span(timeout)
-    return timedelta(seconds=timeout) if isinstance(timeout, int | float) else timeout
+    if isinstance(timeout, int | float):
+        try:
+            return timedelta(seconds=timeout)
+        except (OverflowError, ValueError):
+            raise BadInput(f"{timeout} is no number of seconds") from None
+    if not isinstance(timeout, timedelta | None):
+        raise BadInput("timeout must be seconds, a span as '2m', or a timedelta")
+    return timeout

@@ -1,6 +1,7 @@
-"""What a project's own interpreter runs: ``python -m lsh_systemd.pythonrun list|run MODULE [ID]``.
+"""What a project's own interpreter runs: ``python -P -m lsh_systemd.pythonrun list|run FOLDER MODULE [ID]``.
 
-`list` prints the jobs that the module defines, as JSON; `run` is what their units call. Of the standard library alone.
+`list` prints the jobs that the module, imported from the folder, defines, as JSON; `run` is what their units call. Of
+the standard library alone.
 """
 
 import asyncio
@@ -25,7 +26,8 @@ from lsh_systemd.said import Said
 
 
 def main(arguments: list[str]) -> int:
-    verb, module, *rest = arguments
+    verb, folder, module, *rest = arguments
+    sys.path.insert(0, folder)
     if verb == "list":
         return _list(module)
     began = datetime.now(UTC)

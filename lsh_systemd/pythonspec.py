@@ -9,7 +9,8 @@ from lsh_systemd.jobfile import from_plain
 from lsh_systemd.jobspec import Wanted
 from lsh_systemd.located import Place, Remark
 
-RUNNER = "lsh_systemd.pythonrun"
+# -P: the folder where a job works may be anybody's; nothing is imported from there.
+RUNNER = ("-P", "-m", "lsh_systemd.pythonrun")
 
 
 def project(module: str) -> str:
@@ -30,9 +31,11 @@ def wanted(
     found, refused = [], []
     for each in definitions:
         place = Place(file=str(each["file"]), line=int(each["line"]))
-        command = [interpreter, "-u", "-m", RUNNER, "run", module, each["id"]]
+        command = [interpreter, "-u", *RUNNER, "run", folder, module, each["id"]]
         plain = {"working_dir": folder, **each["fields"], "command": command, "applied": project(module)}
         try:
+            if not isinstance(each["enabled"], bool):
+                raise BadInput("enabled must be true or false")
             given = plain.get("schedule", [])
             schedule = [from_environment(text, environ) for text in given]
             if schedule != given:
@@ -41,7 +44,7 @@ def wanted(
         except BadInput as error:
             refused.append(Remark(place=place, message=f"{each['id']}: {error.message}", hint=error.hint))
             continue
-        found.append(Wanted(job=job, enabled=bool(each["enabled"]), place=place))
+        found.append(Wanted(job=job, enabled=each["enabled"], place=place))
     return found, refused
 
 

@@ -1,7 +1,10 @@
 """Job files and templates on disk: found, read, and followed to what they include."""
 
 import difflib
+import errno
+import fnmatch
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -11,11 +14,13 @@ from lsh_systemd import jobtemplate
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.jobspec import Source
 from lsh_systemd.jobtemplate import Template
-from lsh_systemd.located import ENDINGS, Located, Misplaced, Place, Remark, read
+from lsh_systemd.located import ENDINGS, STANDARD_INPUT, Located, Misplaced, Place, Remark, read
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
 
 _LARGEST = 16 * 2**20
+# Files may include each other in a row of so many.
+_DEEPEST = 40
 _SHIPPED = Path(__file__).parent / "job_templates"
 
 
@@ -27,29 +32,33 @@ class Reader:
         self._read: dict[Path, Source] = {}
 
     def sources(self, names: Iterable[str]) -> list[Source]:
-        """The files of these names; of a folder, those in it that are job files; "-" is standard input (YAML)."""
+        """The files of these names; of a folder, those in it that are job files; "-" is standard input."""
         sources = []
         for name in names:
             if name == "-":
                 text = sys.stdin.buffer.read(_LARGEST + 1)
-                sources += [each for each in [self._source(text, Path("standard input"), [])] if each]
+                sources += [each for each in [self._source(text, Path(STANDARD_INPUT), [])] if each]
                 continue
             for path in _files(Path(name)):
                 sources += [each for each in [self._file(path, [])] if each]
         return sources
 
     def _file(self, path: Path, asking: list[Path], *, asked: Place | None = None) -> Source | None:
-        real = path.resolve()
-        if real in asking:
-            self._refuse(asked or Place(file=str(path)), f"{path} includes itself")
+        place = asked or Place(file=str(path))
+        try:
+            real = path.resolve()
+            if real in asking:
+                self._refuse(place, f"{path} includes itself")
+                return None
+            # What is named on the command line may be a pipe of the shell's: <(…).
+            data = b"" if real in self._read else _bytes(path, pipe=asked is None and path.is_relative_to("/dev"))
+        except (OSError, ValueError, RuntimeError) as error:  # the latter: NUL in it, links in a circle
+            self._refuse(place, f"cannot read {path}: {getattr(error, 'strerror', None) or error}")
+            return None
+        if len(asking) >= _DEEPEST:
+            self._refuse(place, f"{path} is included by files that are included, and so on: too many")
             return None
         if real not in self._read:
-            try:
-                with path.open("rb") as file:
-                    data = file.read(_LARGEST + 1)
-            except OSError as error:
-                self._refuse(asked or Place(file=str(path)), f"cannot read {path}: {error.strerror or error}")
-                return None
             source = self._source(data, path, [*asking, real])
             if source is None:
                 return None
@@ -75,8 +84,14 @@ class Reader:
                 folder, pattern = paths[0].parent, paths[0].name
                 if _has_wildcard(str(folder)) or not folder.is_dir():
                     self._refuse(place, f"{folder} is no folder", hint="wildcards may stand in a file's name")
-                paths = sorted(each for each in folder.glob(pattern) if each.suffix in ENDINGS)
-                if not paths and folder.is_dir():  # not mounted, say: nothing that is known of it would be there
+                    continue
+                try:
+                    paths = sorted(each for each in folder.iterdir() if fnmatch.fnmatchcase(each.name, pattern))
+                except OSError as error:
+                    self._refuse(place, f"cannot read {folder}: {error.strerror}")
+                    continue
+                paths = [each for each in paths if each.suffix in ENDINGS]
+                if not paths:  # not mounted, say: nothing that is known of it would be there
                     self._refuse(place, f"no job file is called {name}")
             found += filter(None, (self._file(each, asking, asked=place) for each in paths))
         return Source(located=located, includes=tuple(found))
@@ -133,7 +148,7 @@ def install(scope: Scope, path: Path, *, replace: bool) -> tuple[Path, list[str]
 
 def _templates_of(path: Path, *, shipped: bool) -> Iterator[Template]:
     try:
-        located = _located(path.read_bytes(), path)
+        located = _located(_bytes(path), path)
     except OSError as error:
         raise LshError(f"cannot read {path}: {error.strerror}") from None
     data = located.data if isinstance(located.data, dict) else {}
@@ -146,6 +161,15 @@ def _templates_of(path: Path, *, shipped: bool) -> Iterator[Template]:
             yield jobtemplate.from_plain(str(name), plain, source="" if shipped else str(path))
         except BadInput as error:
             raise Misplaced(located.place("templates", name), error.message, hint=error.hint) from None
+
+
+def _bytes(path: Path, *, pipe: bool = False) -> bytes:
+    """The file's, or as many as are too many. Raises OSError; also for what is no file, unless it may be a ``pipe``."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if pipe else os.O_NONBLOCK))
+    with os.fdopen(descriptor, "rb") as file:
+        if not (pipe or stat.S_ISREG(os.fstat(descriptor).st_mode)):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read(_LARGEST + 1)
 
 
 def _located(data: bytes, path: Path) -> Located:

@@ -54,7 +54,10 @@ def _git_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-_force_option = click.option("--force", is_flag=True, help="Even where unit files were edited by hand: undo that.")
+_force_option = click.option(
+    "--force", is_flag=True,
+    help="Even where unit files were edited by hand (that is undone), or a job is another project's.",
+)  # fmt: skip
 
 
 @click.command("apply")

@@ -105,6 +105,10 @@ def _print_described(scope: Scope, readable: "Sequence[tuple[Found, Job]]", form
             say("Left out", f"{found.id}: it is transient", "red")
         else:
             lasting.append((job, found.pair.enabled or not job.activators))
+    projects = sorted({job.applied for job, _ in lasting if job.applied})
+    if form != "ansible" and len({job.applied for job, _ in lasting}) > 1:
+        told = ", ".join(projects)
+        say("Note", f"jobs of several projects, or of none, in one file: it names none ({told})", "yellow")
     if form == "ansible":
         click.echo(playbook.export(lasting, scope=scope), nl=False)
     else:

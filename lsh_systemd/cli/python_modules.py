@@ -45,15 +45,19 @@ def python_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def wanted_of(app: App, python: Modules) -> "tuple[list[Wanted], list[Remark]]":
-    """The jobs that the modules define, and what stands against others. They are imported from the current folder."""
+    """The jobs that the modules define, and what stands against others. They are imported from the current folder, by
+    whoever calls lshctl: refused before that where somebody else could change them."""
     if not python.names:
         return [], []
-    from lsh_systemd import interpreter, pythonspec
+    from lsh_systemd import checks, interpreter, pythonspec
 
     folder = Path.cwd()
     program = interpreter.choose(python.interpreter, folder)
     found, refused = [], []
     for module in python.names:
+        interpreter.check_name(module)
+        for doubt in checks.importing(program, module, folder):
+            click.echo(f"lshctl: {escape_controls(doubt, keep='')}", err=True)
         jobs, against = pythonspec.wanted(
             interpreter.definitions(program, module, folder),
             module=module, interpreter=program, folder=str(folder), environ=os.environ,

@@ -1,5 +1,6 @@
 """What is wanted and what there is → what is to be done; and files on disk that include each other."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsh_systemd import specfiles, unit
-from lsh_systemd.applying import compare
+from lsh_systemd.applying import adoption, compare
 from lsh_systemd.batch import Change
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import Job
@@ -66,6 +67,19 @@ TABLE: list[tuple[list[Wanted], list[Found], dict[str, str]]] = [
 def test_what_it_takes(wants: list[Wanted], there: list[Found], actions: dict[str, str]) -> None:
     steps = compare(wants, {each.id: each for each in there}, prune=frozenset({"web"}))
     assert {step.id: step.action for step in steps} == actions
+
+
+def test_whose_a_job_was_is_said_and_another_project_s_is_not_taken() -> None:
+    assert adoption(wanted(A), None) is adoption(wanted(A), A) is None
+    by_hand = adoption(wanted(A), job(applied=None))
+    assert by_hand and by_hand.message.startswith("a was made by hand")
+    other = job(applied="other")
+    with pytest.raises(BadInput, match="a is the project other's"):
+        adoption(wanted(A), other)
+    with pytest.raises(BadInput):
+        adoption(wanted(A), other, prune=frozenset({"web"}))
+    for said in (adoption(wanted(A), other, force=True), adoption(wanted(A), other, prune=frozenset({"other"}))):
+        assert said and "was the project other's" in said.message
 
 
 def test_the_difference_names_settings_and_hides_variables() -> None:
@@ -148,6 +162,41 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, text: str, said: str
     reader = specfiles.Reader()
     reader.sources([str(tmp_path / "a.yaml")])
     assert [str(each) for each in reader.refused] == [f"{tmp_path}/{said.format(tmp_path)}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("loop.yaml", "cannot read"),
+        ("pipe.yaml", "it is no file"),
+        ('"a\\0.yaml"', "null"),
+        ("'**.yaml'", "includes itself"),
+        ("long0.yaml", "too many"),
+        (".", "cannot read"),
+    ],
+)
+def test_what_is_strange_is_told_and_no_more(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for number in range(50):
+        (tmp_path / f"long{number}.yaml").write_text(f"include: long{number + 1}.yaml")
+    (tmp_path / "a.yaml").write_text(f"include: {name}")
+    reader = specfiles.Reader()
+    reader.sources([str(tmp_path / "a.yaml")])
+    assert any(said in each.message for each in reader.refused), reader.refused
+
+
+def test_on_the_command_line_a_pipe_of_the_shell_s_will_do(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.write(write, b"jobs: {a: {command: x}}")
+    os.close(write)
+    try:
+        assert len(specfiles.Reader().sources([f"/dev/fd/{read}"])) == 1
+    finally:
+        os.close(read)
+    os.mkfifo(tmp_path / "a.yaml")
+    reader = specfiles.Reader()
+    assert reader.sources([str(tmp_path / "a.yaml")]) == [] and "it is no file" in reader.refused[0].message
 
 
 def test_what_is_no_job_file_is_refused(tmp_path: Path) -> None:

@@ -106,6 +106,35 @@ def test_a_tag_counts_by_its_own_signature(repository: Repository, take: Take) -
         take(ref="v2")
 
 
+def test_what_a_killed_one_left_is_in_nobody_s_way(repository: Repository, take: Take, tmp_path: Path) -> None:
+    repository.commit("one")
+    take()
+    (folder,) = [path.parent for path in (tmp_path / "home").rglob("HEAD")]
+    for name in ("index.lock", "shallow.lock", "refs/lsh/fetched.lock", "packed-refs.lock"):
+        (folder / name).write_text("")
+    (folder / "tree.dead/sub").mkdir(parents=True)
+    repository.commit("two")
+    assert take()["text"] == "two"
+    assert not list(folder.glob("tree.*"))
+
+
+@pytest.mark.parametrize(("mode", "good"), [(0o755, True), (0o1777, True), (0o775, False), (0o757, False)])
+def test_who_may_replace_the_file_of_signers(
+    repository: Repository, take: Take, tmp_path: Path, mode: int, good: bool
+) -> None:
+    repository.commit("one")
+    (keys := tmp_path / "keys").mkdir()
+    repository.signers.rename(keys / "signers")
+    keys.chmod(mode)
+    (tmp_path / "link").symlink_to(keys / "signers")
+    for signers in (keys / "signers", tmp_path / "link"):
+        if good:
+            assert take(signers=signers)["text"] == "one"
+        else:
+            with pytest.raises(BadInput, match="others may replace"):
+                take(signers=signers)
+
+
 def test_a_link_does_not_lead_elsewhere(repository: Repository, take: Take, tmp_path: Path) -> None:
     """A link, and then a file below its name: git's own objects can say that; a file system cannot."""
     out = tmp_path / "out"

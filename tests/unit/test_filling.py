@@ -69,6 +69,87 @@ def test_what_would_not_be_one_word_there_is_refused(command: str) -> None:
         fill_command(command, look)
 
 
+BASH: Any = {"shell": "/bin/bash"}
+ARITHMETIC = "a[$(: >canary)]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "[[ {{ v }} -gt 5 ]]",
+        "[\\\n[ {{ v }} -gt 5 ]]",
+        "arr[{{ v }}]=1",
+        "arr=([{{ v }}]=1)",
+        "declare -i n={{ v }}",
+        "declare -i n; n={{ v }}",
+        "f() { local -i n={{ v }}; }; f",
+        "f() { local {{ v }}=1; }; f",
+        "let {{ v }}",
+        "'let' {{ v }}",
+        "echo $[ {{ v }} ]",
+        "test -v {{ v }}",
+        "[ -v {{ v }} ]",
+        "printf -v {{ v }} a",
+        "read {{ v }}",
+        "OPTIND={{ v }}",
+        "echo $(( {{ v }} ))",
+    ],
+)
+def test_what_bash_takes_for_arithmetic_is_refused(command: str) -> None:
+    with pytest.raises(BadInput, match="cannot be"):
+        fill_command(command, lambda name: ARITHMETIC, **BASH)
+    with pytest.raises(BadInput, match="no run can bring it"):
+        fill_command(command, look, **BASH, later=["v"])
+    assert "{{" not in fill_command(command, lambda name: 7, **BASH)
+
+
+def test_the_korn_shells_go_further() -> None:
+    for command in ("[ {{ v }} -gt 5 ]", "exit {{ v }}", "HISTSIZE={{ v }}"):
+        assert ARITHMETIC in fill_command(command, lambda name: ARITHMETIC, **BASH)
+        for korn in ("ksh", "mksh", "zsh"):
+            with pytest.raises(BadInput):
+                fill_command(command, lambda name: ARITHMETIC, **(BASH | {"shell": f"/bin/{korn}"}))
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["grep '[[:space:]]' {{ odd }}", "/usr/local/bin/read {{ odd }}", "printf %s {{ odd }}", "[ -n {{ odd }} ]",
+     "[ -d x ] && grep -v {{ odd }}", "export X={{ odd }}", "while read x; do y {{ odd }}; done"],
+)  # fmt: skip
+def test_what_only_looks_like_that_is_not(command: str) -> None:
+    assert "rm -rf" in fill_command(command, look, **BASH)
+
+
+@pytest.mark.parametrize(
+    ("command", "value"),
+    [
+        ("`x` {{ v }}", ""),
+        ("`x` {{ v }}", []),
+        ("{{ v }} x `y`", "LD_X=/tmp/x"),
+        ("cat <<E\n{{ v }}\nE", "E"),
+        ("cat <<-'EOF'\n\tE{{ v }}\nEOF", "OF"),
+        ("cat <<EOF\nE\\\n{{ v }}\nEOF", "OF"),
+    ],
+)
+def test_where_nothing_is_quoted_a_value_is_a_word_and_no_more(command: str, value: Any) -> None:
+    with pytest.raises(BadInput):
+        fill_command(command, lambda name: value)
+    assert "ok" in fill_command(command, lambda name: "ok")
+
+
+@pytest.mark.parametrize(
+    ("command", "value", "filled"),
+    [
+        ("{{ v }} x", "LD_X=/tmp/x", "'LD_X=/tmp/x' x"),
+        ("x {a,{{ v }}}", "b,c", "x {a,'b,c'}"),
+        ("x {1..{{ v }}}", "5", "x {1..5}"),
+        ("x {{ v }}>y", "2", "x '2'>y"),
+    ],
+)
+def test_a_word_is_nothing_else(command: str, value: str, filled: str) -> None:
+    assert fill_command(command, lambda name: value) == filled
+
+
 def test_a_shell_that_quotes_otherwise_gets_harmless_values_only() -> None:
     python = {"shell": "/usr/bin/python3"}
     assert fill_command("print({{ number }})", look, **python) == "print(80)"
@@ -98,7 +179,9 @@ ATTACKS = ["$(: >canary)", "`: >canary`", "; : >canary;", "\n: >canary\n", "' ; 
 hostile = st.lists(
     st.sampled_from([*ATTACKS, "'", '"', "\\", "$", "a", " ", "}", ")", "E\n", "#", "é"]), min_size=1, max_size=4
 ).map("".join)
-pieces = st.sampled_from([*"'\"\\$`(){}#;\n =xE", "{{ v }}", "echo ", "$(", "${y:-", "<<E\n", "$'", "$((", "&&", "|"])
+pieces = st.sampled_from(
+    [*"'\"\\$`(){}#;\n\r =xE<>", "{{ v }}", "echo ", "$(", "${y:-", "<<E\n", "$'", "$((", "&&", "|"]
+)
 law = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -126,6 +209,10 @@ def test_a_value_arrives_as_it_is(shell: str, value: str) -> None:
 @example("#'\n{{ v }}'", "; : >canary;")
 @example("x#'{{ v }}'", "'; : >canary; '")
 @example("\\\n#'\n{{ v }}'", "; : >canary;")
+@example("echo a\\ #'\n{{ v }}'", "; : >canary;")
+@example("echo a\\\n#'\n{{ v }}'", "; : >canary;")
+@example("echo $(x)#'\n{{ v }}'", "; : >canary;")
+@example("echo a\r#'\n{{ v }}'", "; : >canary;")
 def test_no_value_adds_a_command(tmp_path_factory: pytest.TempPathFactory, shell: str, text: str, value: str) -> None:
     try:
         command = fill_command(f"{text}{{{{ v }}}}", lambda name: value)

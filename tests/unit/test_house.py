@@ -146,3 +146,8 @@ def test_the_rules_see_what_they_should(tmp_path: Path, monkeypatch: pytest.Monk
     assert _of_the_house(package / "cli" / "add.py") == {"store", "manager"}
     with pytest.raises(AssertionError, match="floor 2"):
         test_modules_import_from_lower_floors_only(package / "store.py")
+
+
+def test_the_map_has_a_row_for_each_floor() -> None:
+    text = (PROJECT / "CONTRIBUTING.md").read_text().partition("| --- | --- |\n")[2].partition("\n\n")[0]
+    assert [row[:3] for row in text.splitlines()] == [f"| {floor}" for floor in FLOORS]

@@ -196,6 +196,48 @@ def test_every_error_is_told_at_its_place() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("chain", "count", "told"),
+    [
+        ("'{{ a%d }}{{ a%d }}'", 35, "come to more than"),
+        ("['{{ a%d }}', '{{ a%d }}']", 35, "come to more than"),
+        ("'{{ a%d }}'", 300, "too many times"),
+    ],
+)
+def test_variables_do_not_go_off(chain: str, count: int, told: str) -> None:
+    lines = [f"  a{n}: {chain.replace('%d', str(n + 1))}" for n in range(count)]
+    text = "\n".join(["vars:", *lines, f"  a{count}: x", "jobs: {a: {command: 'x {{ a0 }}'}}"])
+    (remark,) = gathered(text).refused
+    assert told in remark.message
+
+
+def test_many_empty_variables_take_no_time() -> None:
+    lines = [f"  a{n}: '{{{{ a{n + 1} }}}}{{{{ a{n + 1} }}}}'" for n in range(35)]
+    text = "\n".join(["vars:", *lines, "  a35: ''", "jobs: {a: {command: 'x {{ a0 }}'}}"])
+    assert jobs(text)["a"].command == "x ''"
+
+
+def test_variables_from_outside_fill_numbers_and_booleans() -> None:
+    text = """
+    vars: {retries: 1}
+    jobs:
+      a: {command: x, retries: '{{ retries }}', nice: '{{ nice }}', persistent: '{{ on }}', enabled: '{{ on }}',
+          no_retry_exit: ['{{ one }}', 2], memory_max: '{{ size }}', timeout: '{{ one }}',
+          description: '{{ nice }}', schedule: '@daily'}
+    """
+    got = gathered(text, retries="3", nice="-5", on="false", one="1", size="8192")
+    assert got.refused == ()
+    (found,) = got.wanted
+    assert not found.enabled
+    assert found.job == job(
+        retries=3, nice=-5, catch_up="none", no_retry_exit=(1, 2), memory_max=8192, timeout=timedelta(seconds=1),
+        description="-5", schedule=("@daily",),
+    )  # fmt: skip
+    (remark,) = gathered("jobs: {a: {command: x, retries: '{{ n }}'}}", n="many").refused
+    assert "retries must be a whole number" in remark.message
+    assert gathered("jobs: {a: {command: x, retries: '3'}}").refused  # a text of the file's own is one
+
+
 def test_two_jobs_of_one_name_are_refused_with_both_places() -> None:
     (refused,) = gathered("jobs:\n- {name: A b, command: x}\n- {name: a-B, command: y}\n").refused
     assert str(refused) == "a.yaml:3:4: there is a job a-b already, at a.yaml:2:3 (choose another name)"

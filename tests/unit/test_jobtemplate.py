@@ -173,3 +173,9 @@ def test_the_pattern_of_what_runs_bring(parameter: Parameter, taken: list[str], 
 def test_what_no_run_can_bring(template: str, name: str, given: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="no run can bring"):
         offered(template, name, **given)
+
+
+@pytest.mark.parametrize("own", ["x)|(?:.*", "(?i)x", "(?x)x#", "(", "(?s).*"])
+def test_a_job_s_own_pattern_cannot_widen_the_template_s(own: str) -> None:
+    with pytest.raises(BadInput):
+        Parameter(name="a", pattern="[a-z]+").run_pattern(own)

@@ -36,6 +36,29 @@ def job(**fields: Any) -> Job:
     return Job(**{"name": "Daily Backup", "command": "tar -cf x", "schedule": ("0 2 * * *",), **fields})
 
 
+@pytest.mark.parametrize(
+    ("schedule", "good"),
+    [
+        ("0 2 */2 * *", True),
+        ("0 2 * * */2", True),
+        ("0 2 1 * 1", True),
+        ("0 2 * * 1-5", True),
+        ("0 2 */2 * 1-5", False),
+        ("0 2 1-7 * */3", False),
+        ("0 2 */2 * 0-6", False),
+        ("0 2 1-31 * */2", False),
+        ("0 2 */1 * 1", True),
+        ("0 2 * * 7", True),
+        ("0 2 1,* * 1", False),
+        ("@weekly", True),
+    ],
+)
+def test_days_that_kubernetes_takes_otherwise_are_left_out(schedule: str, good: bool) -> None:
+    documents, left_out, _ = exported(job(schedule=(schedule,)))
+    assert (len(documents), len(left_out)) == (good, not good)
+    assert good or "the day of month and that of the week" in left_out[0]
+
+
 def test_a_job_becomes_a_cronjob() -> None:
     (document,), left_out, lost = exported(
         job(env={"A": "1"}, timeout=timedelta(minutes=90), retries=2, memory_max=2**20, cpu_quota=50, overlap="skip",

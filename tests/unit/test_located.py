@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsh_systemd.located import Misplaced, read
+from lsh_systemd.located import STANDARD_INPUT, Misplaced, read
 
 YAML = """\
 # jobs
@@ -91,6 +91,8 @@ def test_yaml_has_no_surprises(text: str, data: Any) -> None:
         ("a.yaml", "a: !!binary aGk=\n", ":1:4: ", "tag"),
         ("a.yaml", "a: 1\n---\nb: 2\n", ":2:1: ", "no YAML"),
         ("a.yaml", "a: \x1b[31m\n", ":1:1: ", "no YAML"),
+        ("a.yaml", "jobs: {<<: {? [a] : b}}", ":1:15: ", "must be text"),
+        ("a.yaml", "jobs: {<<: b}", ":1:12: ", "<< takes a table"),
         ("a.yaml", "&a [*a]", "a.yaml:1:1: ", "too deeply"),
         ("a.toml", 'a = 1\nb = "x\n', ":2:", "no TOML"),
         ("a.toml", "a = 1\na = 2\n", ":2:", "no TOML"),
@@ -128,6 +130,59 @@ def test_a_bomb_of_anchors_does_not_go_off() -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     with pytest.raises(Misplaced, match="too much"):
         read("\n".join(lines), file="a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('{"a": "b\u2028c\u0085d"}', {"a": "b\u2028c\u0085d"}),
+        ('\n {"a": "\\ud83d\\ude00"}', {"a": "\U0001f600"}),
+        ("{a: b}", {"a": "b"}),
+        ("{a: b, c: 1}\n# no JSON", {"a": "b", "c": 1}),
+        ("a: {b: c}", {"a": {"b": "c"}}),
+    ],
+)
+def test_standard_input_is_json_or_yaml(text: str, data: Any) -> None:
+    assert read(text, file=STANDARD_INPUT).data == data
+
+
+def test_what_is_neither_is_told_as_json() -> None:
+    with pytest.raises(Misplaced, match="no JSON"):
+        read('{"a": 1,\n "b": }}', file=STANDARD_INPUT)
+
+
+def test_a_bomb_of_merges_does_not_go_off() -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+    with pytest.raises(Misplaced, match="too much"):
+        read("\n".join(lines), file="a.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: &a {<<: *a}", "a: &a {b: {<<: *a}}", "a: &a {<<: [{x: 1}, {<<: *a}]}"])
+def test_what_merges_itself_is_refused(text: str) -> None:
+    with pytest.raises(Misplaced, match="too deeply"):
+        read(text, file="a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("a.json", '{"a": ' + "[" * 60 + "]" * 60 + "}"),
+        ("a.json", '{"a":' * 60 + "1" + "}" * 60),
+        ("a.toml", "a = " + "[" * 60 + "]" * 60),
+        ("a.yaml", "a: " + "[" * 60 + "]" * 60),
+    ],
+)
+def test_nothing_is_nested_deeper_than_what_reads_it_can_go(file: str, text: str) -> None:
+    with pytest.raises(Misplaced, match="too deeply"):
+        read(text, file=file)
+
+
+def test_merged_tables_have_their_places_and_the_nearer_wins() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc:\n  z: 3\n  <<: [*a, *b]\n"
+    located = read(text, file="a.yaml")
+    assert located.data["c"] == {"y": 1, "z": 3, "x": 1}
+    assert [located.place("c", name).line for name in "xyz"] == [1, 1, 4]
 
 
 @given(st.text(st.sampled_from("abc:-[]{}&*!|>'\"#%@` \t\n\\01=.,\x00\x85\u2028\ud800é"), max_size=40))

@@ -1,5 +1,6 @@
 """Jobs that are Python functions: what the decorator takes, what becomes of it, and what their runs tell."""
 
+import functools
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lsh_systemd import cli, pythonjobs, pythonspec, said
+from lsh_systemd import cli, interpreter, pythonjobs, pythonspec, said
 from lsh_systemd.errors import BadInput
 from lsh_systemd.pythonjobs import Outcome, job, outcome_of
 from tests.clirunner import CliRunner
@@ -54,7 +55,7 @@ def test_what_the_decorator_takes(options: dict[str, Any], fields: dict[str, Any
         [told], module=__name__, interpreter="/srv/.venv/bin/python", folder="/srv", environ={}
     )
     assert refused == []
-    command = ("/srv/.venv/bin/python", "-u", "-m", "lsh_systemd.pythonrun", "run", __name__, "x")
+    command = ("/srv/.venv/bin/python", "-u", "-P", "-m", "lsh_systemd.pythonrun", "run", "/srv", __name__, "x")
     assert (found[0].job.command, found[0].job.working_dir, found[0].job.id) == (command, "/srv", "x")
     assert found[0].job.applied == f"python-{__name__}"
 
@@ -66,11 +67,25 @@ def test_what_the_decorator_takes(options: dict[str, Any], fields: dict[str, Any
         ({"id": ""}, "no id of a job"),
         ({"id": "x", "command": "true"}, "cannot have the field command"),
         ({"id": "x", "timeout": "soon"}, "not a time span"),
+        ({"id": "x", "timeout": float("nan")}, "no number of seconds"),
+        ({"id": "x", "timeout": float("inf")}, "no number of seconds"),
+        ({"id": "x", "timeout": ["2m"]}, "timeout must be"),
+        ({"id": "x", "enabled": "no"}, "enabled of the job x"),
     ],
 )
 def test_what_the_decorator_refuses(options: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         job(**options)
+
+
+def test_what_is_no_function_is_refused() -> None:
+    class Callable:
+        def __call__(self, context: object) -> None: ...
+
+    for what in (Callable(), Callable, functools.partial(print, 1)):
+        with pytest.raises(BadInput, match="must be a function"):
+            job(id="x")(what)
+    assert pythonjobs.defined(__name__) == {}
 
 
 def test_two_of_one_id_are_refused() -> None:
@@ -92,6 +107,12 @@ def test_what_stands_against_a_job_is_told_with_its_place(fields: dict[str, Any]
     found, (remark,) = pythonspec.wanted([told], module="tasks", interpreter="/bin/python", folder="/srv", environ={})
     assert found == [] and said in remark.message
     assert str(remark.place) == "/srv/tasks.py:7:1"
+
+
+def test_whether_it_is_enabled_is_told_by_no_word() -> None:
+    told = defined() | {"enabled": "no"}
+    found, (remark,) = pythonspec.wanted([told], module="m", interpreter="/bin/python", folder="/srv", environ={})
+    assert found == [] and "enabled must be" in remark.message
 
 
 def test_schedules_come_from_the_environment() -> None:
@@ -161,13 +182,12 @@ def test_a_run(
     (tmp_path / "tasks.py").write_text(MODULE)
     (tmp_path / "attempt").write_text("2\n")
     environ = os.environ | {"LSH_METRICS": str(tmp_path / "metrics"), "INVOCATION_ID": "abc"}
-    call = [sys.executable, "-m", "lsh_systemd.pythonrun"]
+    call = [sys.executable, *pythonspec.RUNNER]
     environ["PYTHONPATH"] = str(Path(pythonjobs.__file__).parents[1])
-    listed = subprocess.run([*call, "list", "tasks"], cwd=tmp_path, env=environ, capture_output=True, check=True)
+    given: dict[str, Any] = {"cwd": "/", "env": environ, "capture_output": True}
+    listed = subprocess.run([*call, "list", str(tmp_path), "tasks"], **given, check=True)
     assert [each["id"] for each in json.loads(listed.stdout)] == ["good", "bad", "numberless"]
-    done = subprocess.run(
-        [*call, "run", "tasks", name], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*call, "run", str(tmp_path), "tasks", name], **given, text=True, check=False)
     assert (done.returncode, output in done.stderr) == (status, True), done.stderr
     told = said.parse((tmp_path / "metrics").read_text()) if message else said.Said()
     assert dict(told.metrics) == metrics and (told.message or "").startswith(message or "")
@@ -184,7 +204,7 @@ def test_a_run(
         (["--python", "tasks", "--interpreter", "/bin/true"], "is no Python"),
         (["--python", "broken"], "cannot import broken: 'ZeroDivisionError"),
         (["--python", "nothing_such"], "No module named"),
-        (["--python", "everybodys"], "everybodys.py:2:1: x: everybody may change"),
+        (["--python", "everybodys"], "everybodys is not imported: everybody may change"),
     ],
 )
 def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: str) -> None:
@@ -200,6 +220,28 @@ def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: lis
     result = CliRunner().invoke(cli.main, ["--user", "apply", *words])
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert expected in result.stderr
+
+
+def test_where_a_job_works_nothing_is_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(pythonjobs.__file__).parents[1]))
+    (home := tmp_path / "home").mkdir()
+    (work := tmp_path / "work").mkdir()
+    (home / "tasks.py").write_text(
+        "import os, helper\nfrom lsh_systemd.pythonjobs import job\n"
+        f"@job(id='x', working_dir={str(work)!r})\ndef x(context): print(os.getcwd(), helper.word)\n"
+    )
+    (home / "helper.py").write_text("word = 'good'\n")
+    planted = [work / name for name in ("helper.py", "json.py", "lsh_systemd/__init__.py", "lsh_systemd/pythonrun.py")]
+    (work / "lsh_systemd").mkdir()
+    for path in planted:
+        path.write_text("raise SystemExit('planted')\n")
+    told = interpreter.definitions(sys.executable, "tasks", home)
+    ((found,), refused) = pythonspec.wanted(
+        told, module="tasks", interpreter=sys.executable, folder=str(home), environ={}
+    )
+    assert refused == [] and found.job.working_dir == str(work)
+    done = subprocess.run(found.job.command, cwd=found.job.working_dir, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == (f"{work} good\n", "", 0)
 
 
 def test_a_project_s_python_needs_no_other_package() -> None:

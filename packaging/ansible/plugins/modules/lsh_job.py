@@ -36,7 +36,7 @@ options:
     type: str
     default: ansible
   force:
-    description: Undo what was edited in the unit files by hand; remove also a job that others follow.
+    description: Undo what was edited by hand; take another project's job; remove one that others follow.
     type: bool
     default: false
   executable:
@@ -78,7 +78,9 @@ difference:
 """
 
 # lshctl would take these for variables of the file.
-_BLANK = re.compile(r"\\?\{\{[ \t]*[A-Za-z_][A-Za-z0-9_.]*[ \t]*\}\}")
+_BLANK = re.compile(r"(\\?)\{\{[ \t]*([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)?)[ \t]*\}\}")
+# How lshctl says that there is no such job, by name or id.
+_NO_JOB = re.compile(r"^lshctl: there is no job ", re.MULTILINE)
 _DIFFERS = 3
 
 
@@ -102,7 +104,7 @@ def main():
 def _present(module):
     """Have `lshctl apply` make the job what it is to be; what there is to say of it."""
     name, project = module.params["name"], module.params["project"]
-    described = {"project": project, "jobs": {name: _escaped(module.params["job"])}}
+    described = {"project": project, "jobs": {_escaped(name): _escaped(module.params["job"])}}
     # Values of secrets have no field; a described job is no secret.
     given = json.dumps(described, ensure_ascii=False)
     words = [*_options(module), *(["--dry-run"] if module.check_mode else [])]
@@ -118,14 +120,13 @@ def _present(module):
 def _absent(module):
     """Remove the job where there is one."""
     name = module.params["name"]
-    status, out, err = _call(module, "list", "--json")
+    status, out, err = _call(module, "show", "--json", "--", name)
+    if status and _NO_JOB.search(err):
+        return _result(name, changed=False, difference={})
     if status:
         _fail(module, status, err)
-    job_id = next((job["id"] for job in json.loads(out) if name in (job["id"], job["name"])), None)
-    if job_id is None:
-        return _result(name, changed=False, difference={})
-    status, out, err = _call(module, "show", "--json", job_id)
-    definition = (json.loads(out).get("definition") or {}) if not status else {}
+    shown = json.loads(out)
+    job_id, definition = shown["id"], shown.get("definition") or {}
     words = [*_options(module), *(["--dry-run"] if module.check_mode else [])]
     status, out, err = _call(module, "remove", *words, job_id)
     if status:
