@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import click
 
@@ -17,14 +17,18 @@ _LESS = "FRX"
 
 def begin(ctx: click.Context) -> None:
     """Send standard output through the pager until the context ends, where a person reads it and wants one."""
-    command = _command()
-    if command is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
+        return
+    # Who may do this alone as somebody else (sudo) is not to have a shell of his: less would start one (!sh).
+    secure = _is_of_another()
+    command = _command({} if secure else os.environ)
+    if command is None:
         return
     size = shutil.get_terminal_size()
     sys.stdout.flush()
     try:
         # $PAGER is a line for the shell, as for git and man.
-        pager = subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.PIPE, env={"LESS": _LESS} | os.environ)
+        pager = subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.PIPE, env=_environment(secure))
     except OSError:
         return
     assert pager.stdin
@@ -38,11 +42,22 @@ def begin(ctx: click.Context) -> None:
     ctx.call_on_close(_end(pager, screen))
 
 
-def _command() -> str | None:
+def _is_of_another() -> bool:
+    from lsh_systemd.trust import person
+
+    return person().uid != os.getuid()
+
+
+def _environment(secure: bool) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not (secure and name.startswith("LESS"))}
+    return {"LESS": _LESS} | own | ({"LESSSECURE": "1"} if secure else {})
+
+
+def _command(environ: Mapping[str, str]) -> str | None:
     """The pager's command line; None for none."""
     for name in ("LSH_PAGER", "PAGER"):
-        if name in os.environ:
-            command = os.environ[name].strip()
+        if name in environ:
+            command = environ[name].strip()
             return None if command in ("", "cat") else command
     return "less" if shutil.which("less") else None
 
