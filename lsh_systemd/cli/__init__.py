@@ -178,3 +178,7 @@ def main(ctx: click.Context, scope: str | None, hosts: tuple[str, ...], url: str
     lshctl -H root@web1 list
     """
     ctx.obj = ctx.obj if url is not None else scope
+    from lsh_systemd.cli import pager
+
+    if ctx.invoked_subcommand in pager.PAGED:
+        pager.begin(ctx)

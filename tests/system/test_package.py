@@ -1,5 +1,6 @@
 """The Debian package on a machine that has never seen the project: installed, upgraded, removed and purged by apt."""
 
+import hashlib
 import platform
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from tests.system import fresh
 from tests.system.machine import Machine, Result, eventually
 
 NewMachine = Callable[..., Machine]
+PROJECT = Path(__file__).parents[2]
 
 OWN = ("lsh-agent.service", "lsh-refresh.timer", "lsh-prune.timer")
 ON_DEMAND = ("lsh-fleet.timer", "lsh-queue.path", "lsh-catch-up.service", "lsh-api.socket")
@@ -33,6 +35,22 @@ class Host:
 
     def install(self, package: Path, *, check: bool = True) -> Result:
         return self.apt("install", f"/var/tmp/{package.name}", check=check)
+
+    def bootstrap(self, package: Path) -> None:
+        """By the script for new machines, which applies jobs, too; a second time changes nothing."""
+        self.machine.write("/var/tmp/jobs.yaml", "jobs: {Applied: {every: 1h, command: 'true'}}")
+        script, file = (PROJECT / "packaging/bootstrap").read_text(), f"/var/tmp/{package.name}"
+        sum_ = hashlib.sha256(package.read_bytes()).hexdigest()
+
+        def call(*argv: str, check: bool = True) -> Result:
+            return self.machine.run("sh", "-s", "--", *argv, input=script, timeout=300, check=check)
+
+        for argv in ((), ("https://127.0.0.1/x.deb",), (file, "--sha256", "0" * 64), (file, file)):
+            assert call(*argv, check=False).returncode == 2
+        assert "1 added" in call(file, "--sha256", sum_, "-f", "/var/tmp/jobs.yaml").stdout
+        told = call(file, "--sha256", sum_, "-f", "/var/tmp/jobs.yaml").stdout
+        assert told == "Nothing to change: 1 job as described.\n"
+        self.machine.run("lshctl", "remove", "applied")
 
     def choose(self, what: str) -> None:
         """What becomes of jobs on removal."""
@@ -88,7 +106,7 @@ def _upgrade(host: Host, new: Path) -> None:
     """Jobs are as they were, and what the administrator turned off stays off."""
     unit = host.machine.read("/etc/systemd/system/lsh-beat.service")
     agent = host.machine.run("systemctl", "show", "--property=MainPID", "lsh-agent.service").stdout
-    host.install(new)
+    host.bootstrap(new)
     assert host.machine.read("/etc/systemd/system/lsh-beat.service") == unit
     assert host.state("lsh-agent.service") == ("active", "enabled")
     assert host.machine.run("systemctl", "show", "--property=MainPID", "lsh-agent.service").stdout != agent
