@@ -1,0 +1,206 @@
+"""What the HTTP API is made of: figures, addresses, events, answers that are given again."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsh_systemd.api import metrics
+from lsh_systemd.api.feed import turn_off, turn_on
+from lsh_systemd.api.livelogs import frame
+from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
+from lsh_systemd.api.once import begin
+from lsh_systemd.api.problems import Conflict
+from lsh_systemd.api.recent import Recent
+from lsh_systemd.api.server import for_socket, parsed
+from lsh_systemd.errors import BadInput
+from lsh_systemd.run import Run
+from lsh_systemd.store import Store
+
+# --- figures and addresses
+
+
+durations_of_jobs = st.dictionaries(
+    st.tuples(st.sampled_from("ab"), st.sampled_from(["success", "timeout"])), st.lists(st.integers(0, 10**12))
+)
+
+
+@given(durations_of_jobs)
+def test_histograms_count_what_there_is(durations: dict[tuple[str, str], list[int]]) -> None:
+    table = [
+        (
+            job,
+            result,
+            len(usec),
+            len(usec),
+            float(sum(usec)),
+            tuple(sum(each <= 1e6 * edge for each in usec) for edge in BUCKETS),
+        )
+        for (job, result), usec in durations.items()
+    ]
+    _, histogram = _runs(table)
+    for job in {job for job, _ in durations}:
+        samples = [each for each in histogram.samples if each.labels["job"] == job]
+        buckets = [each.value for each in samples if each.name.endswith("_bucket")]
+        together = [usec for (name, _), each in durations.items() if name == job for usec in each]
+        assert buckets == sorted(buckets)
+        assert buckets[-1] == len(together) == next(each.value for each in samples if each.name.endswith("_count"))
+
+
+@pytest.mark.parametrize(
+    ("cursor", "seconds"),
+    [(None, None), ("", None), ("s=1;i=2;b=3;m=4;t=5f5e100;x=6", 100.0), ("t=zz", None), ("s=1", None)],
+)
+def test_how_far_the_journal_has_been_read(cursor: str | None, seconds: float | None) -> None:
+    assert collected_seconds(cursor) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:3030", ("127.0.0.1", 3030)),
+        ("[::1]:80", ("::1", 80)),
+        ("8080", ("127.0.0.1", 8080)),
+        ("localhost:1", ("localhost", 1)),
+        ("x", None),
+        ("x:0", None),
+        ("x:65536", None),
+        ("x:", None),
+        ("127.0.0.1:3030\n", None),
+    ],
+)
+def test_addresses(text: str, expected: tuple[str, int] | None) -> None:
+    if expected:
+        assert parsed(text) == expected
+    else:
+        with pytest.raises(BadInput):
+            parsed(text)
+
+
+def test_what_is_shipped_for_prometheus_asks_for_figures_that_there_are() -> None:
+    packaging = Path(__file__).resolve().parents[2] / "packaging"
+    texts = [
+        (packaging / "prometheus/lsh-alerts.yml").read_text(),
+        (packaging / "grafana/lsh-systemd.json").read_text(),
+    ]
+    json.loads(texts[1])
+    source = Path(metrics.__file__).read_text()
+    names = {name for text in texts for name in re.findall(r"\blsh_[a-z_]+\b", text)}
+    assert len(names) > 5
+    for name in names:
+        assert f'"{re.sub("_(total|bucket)$", "", name)}"' in source, name
+
+
+# --- events, and answers that are given again
+
+
+def events_of(store: Store) -> list[tuple[str, str]]:
+    return [tuple(row) for row in store.query("SELECT event, about FROM events ORDER BY id")]
+
+
+def test_events_are_kept_once_each_and_in_order() -> None:
+    store = Store(None)
+
+    def put(run_id: str, result: str | None) -> None:
+        with store.transaction():
+            store.put([Run(id=run_id, job="a", unit="lsh-a.service", started_usec=1, ended_usec=2, result=result)])
+
+    put("before", "success")
+    assert events_of(store) == []  # nobody has listened yet
+    turn_on(store)
+    turn_on(store)
+    for result in (None, None, "exit-code", "exit-code", "timeout"):
+        put("1", result)
+    put("2", "success")
+    put("3", "skipped")
+    put("4", "missed")
+    put("5", "lost")
+    assert events_of(store) == [
+        ("started", "1"), ("failed", "1"), ("started", "2"), ("finished", "2"), ("skipped", "3"), ("missed", "4"),
+        ("started", "5"), ("failed", "5"),
+    ]  # fmt: skip
+    with store.transaction():
+        store.query("INSERT INTO events (id, at_usec, event, job, about) VALUES (10004, 0, 'queued', 'a', 'x')")
+        store.query("INSERT INTO events (id, at_usec, event, job, about) VALUES (10100, 0, 'queued', 'a', 'y')")
+    assert events_of(store) == [("queued", "x"), ("queued", "y")]
+    turn_off(store)
+    put("6", "success")
+    assert events_of(store) == []
+
+
+def test_what_was_just_told_is_told_again() -> None:
+    now, made = [0.0], iter(range(10))
+    recent: Recent[int] = Recent(lambda: now[0])
+
+    def failing() -> int:
+        raise ValueError
+
+    assert [recent.get("a", lambda: next(made)) for _ in range(3)] == [0, 0, 0]
+    assert recent.get("b", lambda: next(made)) == 1
+    now[0] = 1.0
+    with pytest.raises(ValueError):
+        recent.get("a", failing)
+    assert recent.get("a", lambda: next(made)) == 2
+    recent.forget()
+    assert recent.get("a", lambda: next(made)) == 3
+    with ThreadPoolExecutor(8) as pool:  # made once, however many ask
+        recent.forget()
+        assert set(pool.map(lambda _: recent.get("a", lambda: next(made)), range(50))) == {4}
+
+
+@pytest.mark.parametrize(
+    ("entry", "told", "mark"),
+    [
+        ({"MESSAGE": "a\nb", "__CURSOR": "s=1;i=2", "__REALTIME_TIMESTAMP": "1000000"}, "a\nb", "id: s=1;i=2\n"),
+        ({"MESSAGE": [255, 10, 65], "__CURSOR": "x\ndata: y"}, "\\xff\nA", ""),
+        ({}, None, ""),
+    ],
+)
+def test_a_line_is_one_event(entry: dict[str, Any], told: str | None, mark: str) -> None:
+    text = frame(entry).decode()
+    assert text.startswith(mark + "event: line\ndata: {") and text.endswith("}\n\n")
+    assert text.count("\n") == 3 + mark.count("\n")
+    assert json.loads(text.split("data: ", 1)[1])["message"] == told
+
+
+def test_a_request_is_done_once_for_its_key() -> None:
+    store = Store(None)
+    assert begin(store, "k", "asked") is None
+    with pytest.raises(Conflict):
+        begin(store, "k", "asked")
+    with pytest.raises(BadInput, match="another request"):
+        begin(store, "k", "asked otherwise")
+    assert begin(store, "other", "asked") is None
+    with store.transaction():
+        store.query("UPDATE api_answers SET status = 201, body = ? WHERE key = 'k'", (b"{}",))
+    assert begin(store, "k", "asked") == (201, b"{}")
+    with store.transaction():
+        store.query("UPDATE api_answers SET at_usec = at_usec - 86400000001")
+    assert begin(store, "k", "asked otherwise") is None  # a day later
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8080", "127.0.0.1:8080"),  # systemd would take it for all addresses
+        (":8080", "127.0.0.1:8080"),
+        ("localhost:80", "127.0.0.1:80"),
+        ("0.0.0.0:80", "0.0.0.0:80"),
+        ("[::1]:80", "[::1]:80"),
+        ("example.org:80", None),
+        ("127.0.0.1\nExecStartPre=x:80", None),
+        ("/run/x.sock", None),
+        ("%i:80", None),
+    ],
+)
+def test_addresses_for_systemd(text: str, expected: str | None) -> None:
+    if expected:
+        assert for_socket(text) == expected
+    else:
+        with pytest.raises(BadInput):
+            for_socket(text)
