@@ -223,10 +223,10 @@ class Booted(ABC):
 def eventually(look: Callable[[], T], *, timeout: float = 10) -> T:
     """Look until there is something to see (a true value) and return it. Raises AssertionError with the last look."""
     deadline = time.monotonic() + timeout
-    while not (seen := look()):
+    while not ((began := time.monotonic()) and (seen := look())):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s; the last look gave {seen!r}")
-        time.sleep(0.05)
+        time.sleep(max(0.05, time.monotonic() - began))  # to look all the time slows down what is looked at
     return seen
 
 
