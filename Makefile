@@ -27,9 +27,11 @@ test: setup roots ## unit tests, then tests on a Supabase of their own and on bo
 
 SECONDS := 600
 SEED :=
-torture: setup ## compare random schedules with cron for SECONDS=600; SEED=N repeats what failed
+torture: setup roots ## random schedules beside cron, then random lives of jobs, SECONDS=600 each; SEED=N repeats what failed
 	LSH_TORTURE_SECONDS='$(SECONDS)' LSH_TORTURE_SEED='$(SEED)' \
 	    $(PYTHON) -m pytest tests/unit/test_cron_instants.py -k test_torture --capture=no --quiet
+	LSH_TORTURE_SECONDS='$(SECONDS)' LSH_TORTURE_SEED='$(SEED)' \
+	    $(AS_ROOT) $(PYTHON) -m pytest tests/torture -p tests.system.conftest --capture=no --quiet
 
 lint: setup ## ruff, mypy, shellcheck
 	@packaging/dev/lint

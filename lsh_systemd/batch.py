@@ -225,6 +225,10 @@ class Batch(Control):
             if not self._check_all_loaded([change.job for change in changes if change.job]):
                 raise
             left = self.manager.start_many(starts, seconds=_SECONDS)
+        if left:  # as in Control: a start limit
+            for name in left:
+                self.manager.reset_failed(name)
+            left = self.manager.start_many([*left], seconds=_SECONDS)
         for name in left:
             self._check_all_loaded([change.job for change in changes if change.job and name in change.starts])
             raise ManagerError(f"systemd did not start {name}", hint=f"systemctl status {name} says why")

@@ -19,6 +19,7 @@ from lsh_systemd.runs import Runs
 from lsh_systemd.scope import Scope
 from lsh_systemd.stamps import Stamps
 from lsh_systemd.trust import check_user_exists
+from lsh_systemd.underway import UnderWay
 from lsh_systemd.unitdir import UnitDir
 
 # How long systemd may take to start a timer; it is a matter of milliseconds.
@@ -35,6 +36,7 @@ class Control(Runs):
     def __init__(self, scope: Scope, *, manager: Manager, jobs: Jobs, journal: Journal, actor: Actor) -> None:
         super().__init__(scope, manager=manager, jobs=jobs, journal=journal, actor=actor)
         self.stamps = Stamps(scope)
+        self.under_way = UnderWay(scope)
 
     def note(self, verb: str, job: str, changed: audit.Difference, *, before: str | None = None) -> None:
         """Leave in the journal who has done what: see ``audit``. The verbs here do so themselves."""
@@ -96,26 +98,23 @@ class Control(Runs):
         files = self.render(job, once=once)
         daemons.provide(self.manager, unit.helpers(job, capped=not once and self.is_capped(job)))
         folder = self.jobs.transient if transient else self.jobs.lasting
-        with folder.locked():
+        with self.under_way.held(job.id) as note, folder.locked():
             self._check_free(job)
-            stale = any(self.manager.is_loaded(name) for name in (job.unit, job.timer, *job.activators))
+            note("add", "enabled" if enabled else "disabled")
             with self._undone_on_failure(folder, job):
                 self.stamps.forget(job.timer)
                 self._restamp(job)
                 follow.begin_anew(self.scope, job)
-                folder.write(files)
-                if stale:  # the last run of a removed job of this name still goes on
-                    self.manager.reload()
-                self._check_loaded(job)
+                self._write_new(folder, job, files)
                 follow.provide(self.manager, folder, self.jobs, job.after)
                 if enabled:
                     self._activate(folder, job)
                 elif job.has_timer:
                     self.stamps.rest(job.timer)
-        if verb and not once:
-            more = {} if enabled else {"enabled": (None, False)}
-            more |= {"transient": (None, True)} if transient else {}
-            self.note(verb, job.id, audit.difference(None, job) | more)
+            if verb and not once:
+                more = {} if enabled else {"enabled": (None, False)}
+                more |= {"transient": (None, True)} if transient else {}
+                self.note(verb, job.id, audit.difference(None, job) | more)
         return self.next_elapse(job.timer) if enabled and job.has_timer else None
 
     def check_new(self, job: Job, *, transient: bool) -> None:
@@ -148,7 +147,7 @@ class Control(Runs):
         follow.check(self.jobs, job, old=found)
         files = self.render(job)
         daemons.provide(self.manager, unit.helpers(job, capped=self.is_capped(job)))
-        with found.dir.locked():
+        with self.under_way.held(job.id, "set"), found.dir.locked():
             found = self._unchanged_since(found, force=force)
             if files != found.files:
                 self._swap(found, job, files)
@@ -157,8 +156,9 @@ class Control(Runs):
                     self.note(verb, job.id, audit.difference(found.job, job))
         return self.next_elapse(job.timer) if job.has_timer else None
 
-    def rename(self, found: Found, name: str) -> Found:
-        """Give the job a new name, and so new unit files; what it has in the ledger is the caller's to rename."""
+    def rename(self, found: Found, name: str, *, carry_over: Callable[[str, str], object]) -> Found:
+        """Give the job a new name, and so new unit files. ``carry_over`` is called with the old and the new id when
+        that is done, and renames what is kept of the job elsewhere."""
         old = found.valid_job
         job = replace(old, name=name)
         if job.id == found.id:
@@ -168,29 +168,40 @@ class Control(Runs):
             raise LshError(f"{found.id} is running", hint=f"wait, or lshctl stop {found.id}")
         self.check_renamed(found, job)
         files = self.render(job)
-        others = follow.followers(self.jobs, found.id)
-        for other in others:
+        for other in follow.followers(self.jobs, found.id):
             self._unchanged_since(other, force=False)
-        with found.dir.locked():
-            found = self._unchanged_since(found, force=False)
-            was_active = self._is_active(found)
-            with self._undone_on_failure(found.dir, job):
-                found.dir.write(files)
-                self._check_loaded(job)
-                self.stamps.move(found.timer, job.timer)
-                self._stop(found.activators)
-                follow.rename(self.scope, found.id, job.id)
-                Queue(self.scope).rename(found.id, job.id)
-                if found.pair.enabled:
-                    self._enable(found.dir, job)
-                if was_active:
-                    self._start_activators(job)
-            self._take_away(found)
-        self.note("rename", job.id, audit.difference(old, job), before=found.id)
-        for other in others:
-            self.update(other, hooks.renamed(other.valid_job, found.id, job.id), verb="rename")
-        follow.provide(self.manager, found.dir, self.jobs, old.after)
-        return self.jobs.get(name)
+        with self.under_way.held(found.id) as note:
+            with found.dir.locked():
+                found = self._unchanged_since(found, force=False)
+                self._check_free(job)
+                note("rename", job.id, "enabled" if found.pair.enabled else "disabled")
+                self._put_beside(found, job, files)
+                self._take_away(found)
+            after = self.jobs.get(name)
+            self.renamed(before=old, old=found.id, after=after, carry_over=carry_over)
+        return after
+
+    def _put_beside(self, found: Found, job: Job, files: Mapping[str, str]) -> None:
+        """Have the job there under its new name as it is under its old one."""
+        was_active = self._is_active(found)
+        with self._undone_on_failure(found.dir, job):
+            self._write_new(found.dir, job, files)
+            self.stamps.move(found.timer, job.timer)
+            self._stop(found.activators)
+            follow.rename(self.scope, found.id, job.id)
+            Queue(self.scope).rename(found.id, job.id)
+            if found.pair.enabled:
+                self._enable(found.dir, job)
+            if was_active:
+                self._start_activators(job)
+
+    def renamed(self, *, before: Job | None, old: str, after: Found, carry_over: Callable[[str, str], object]) -> None:
+        """What follows when a job has its new name."""
+        self.note("rename", after.id, audit.difference(before, after.job) if before else {}, before=old)
+        for other in follow.followers(self.jobs, old):
+            self.update(other, hooks.renamed(other.valid_job, old, after.id), verb="rename")
+        follow.provide(self.manager, after.dir, self.jobs, after.valid_job.after)
+        carry_over(old, after.id)
 
     def check_renamed(self, found: Found, job: Job) -> None:
         """Raise BadInput or JobExists where the job cannot get that name."""
@@ -200,7 +211,7 @@ class Control(Runs):
     def remove(self, found: Found, *, verb: str | None = "remove") -> None:
         """End the job's schedule and delete its unit files. A run in progress goes on to its end. ``verb`` as in
         ``add``."""
-        with found.dir.locked():
+        with self.under_way.held(found.id, "remove"), found.dir.locked():
             # A reload would take the end of a run in progress from it, and so its record.
             reload = not self.is_running(found)
             self._take_away(found)
@@ -213,15 +224,15 @@ class Control(Runs):
             names = [found.service, *found.activators]
             if reload and not self.manager.wait_forgotten(names):
                 self.manager.reload()
-        if verb and not unit.is_once(found.pair.service):
-            self.note(verb, found.id, audit.difference(found.job, None))
+            if verb and not unit.is_once(found.pair.service):
+                self.note(verb, found.id, audit.difference(found.job, None))
 
     def enable(self, found: Found) -> int | None:
         """Let the schedule count, now and after a reboot; the next elapse. What was missed meanwhile stays missed."""
         job = found.valid_job
         if not job.activators:
             raise BadInput(f"{found.id} has no schedule", hint=f"lshctl set {found.id} --schedule …")
-        with found.dir.locked():
+        with self.under_way.held(found.id, "enable"), found.dir.locked():
             self._restamp(job)
             if not found.pair.enabled:
                 follow.begin_anew(self.scope, job)
@@ -231,7 +242,7 @@ class Control(Runs):
 
     def disable(self, found: Found) -> None:
         """Let the schedule rest until ``enable``; a run in progress goes on."""
-        with found.dir.locked():
+        with self.under_way.held(found.id, "disable"), found.dir.locked():
             for name in found.activators:  # first: on a read-only file system nothing is changed
                 found.dir.disable(name)
             self._stop(found.activators)
@@ -271,6 +282,13 @@ class Control(Runs):
                     self._start_activators(found.valid_job)
             raise
 
+    def _write_new(self, folder: UnitDir, job: Job, files: Mapping[str, str]) -> None:
+        stale = any(self.manager.is_loaded(name) for name in (job.unit, job.timer, *job.activators))
+        folder.write(files)
+        if stale:  # the last run of a removed job of this name still goes on
+            self.manager.reload()
+        self._check_loaded(job)
+
     def _put_in_place(self, found: Found, job: Job, files: Mapping[str, str], *, reload: bool) -> None:
         found.dir.write(files)
         for name in {found.timer, *found.files, *unit.other_files(found.valid_job)} - files.keys():
@@ -286,7 +304,8 @@ class Control(Runs):
             found.dir.disable(name)
         self._stop((found.timer, *found.activators))
         self.cancel_retry(found)
-        found.dir.remove(found.timer, *found.files)
+        # the service last: without it, nobody would know the others for the job's
+        found.dir.remove(*({found.timer, *found.files} - {found.service}), found.service)
         with contextlib.suppress(ManagerError):  # it was not in memory, or had not failed
             self.manager.reset_failed(found.service)
 
@@ -303,9 +322,14 @@ class Control(Runs):
         for name in job.activators:
             if job.on_boot and name == job.timer:
                 continue  # a timer whose OnBootSec= is over elapses the moment it starts: leave that to the next boot
-            self.manager.start(name)
-            if self.manager.wait(name, {"active", "failed"}, seconds=_START_SECONDS) != "active":
-                raise ManagerError(f"systemd did not start {name}", hint=f"systemctl status {name} says why")
+            if not self._starts(name):
+                self.manager.reset_failed(name)  # more than five changes within ten seconds are a start limit hit
+                if not self._starts(name):
+                    raise ManagerError(f"systemd did not start {name}", hint=f"systemctl status {name} says why")
+
+    def _starts(self, name: str) -> bool:
+        self.manager.start(name)
+        return self.manager.wait(name, {"active", "failed"}, seconds=_START_SECONDS) == "active"
 
     def _stop(self, names: Iterable[str]) -> None:
         for name in filter(self.manager.is_loaded, names):

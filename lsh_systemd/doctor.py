@@ -350,13 +350,13 @@ class Doctor:
             yield Finding(check=f"job {found.id}", level="warning", message=message, fix=fix)
 
     def _apply(self) -> Iterator[Finding]:
-        if left := sorted(unfinished(self.scope)):
+        if left := sorted(unfinished(self.scope) | {each.job for each in self.control.under_way.left()}):
             shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
             yield Finding(
                 check="apply",
                 level="error",
-                message=f"a call that changed many jobs at once was cut off, or goes on: {shown} may be half there",
-                fix="repeat it: lshctl apply -f …",
+                message=f"a change of jobs was cut off, or goes on: {shown} may be half there",
+                fix="repeat it",
             )
 
     def _schedules(self) -> Iterator[Finding]:

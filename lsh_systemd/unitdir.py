@@ -92,7 +92,8 @@ class UnitDir:
                 staged.append((self._stage(name, text, sync=not many), self.path / name))
             if many:
                 os.sync()
-            for temporary, final in staged:
+            # services last: a job is there from then on
+            for temporary, final in sorted(staged, key=lambda pair: pair[1].suffix == ".service"):
                 temporary.replace(final)
             self._show_change()
             sync_folder(self.path)

@@ -154,6 +154,8 @@ def rename_command(app: App, name: str, new_name: str, dry_run: bool) -> None:
     """Give a job a new name; its history follows."""
     from dataclasses import replace
 
+    from lsh_systemd.midway import carry_over
+
     found = app.jobs.get(name)
     job = replace(found.valid_job, name=new_name)
     if dry_run:
@@ -161,27 +163,13 @@ def rename_command(app: App, name: str, new_name: str, dry_run: bool) -> None:
         click.echo(escape_controls(describe_changes(found.files, app.control.render(job))))
         return
     store = app.store  # collect first: what the journal holds is still under the old name
-    renamed = app.control.rename(found, new_name)
-    if renamed.id != found.id:
-        store.rename(found.id, renamed.id)
-        _rename_in_rules(app, found.id, renamed.id)
+    said: list[str] = []
+    renamed = app.control.rename(
+        found, new_name, carry_over=lambda old, new: said.extend(carry_over(app.control, store, old, new))
+    )
     click.echo(f"{found.id} is now {renamed.id}.")
-
-
-def _rename_in_rules(app: App, old: str, new: str) -> None:
-    """Alert rules that name the job follow; those that a glob makes be about it cannot."""
-    from lsh_systemd import alertfile
-
-    job = app.jobs.get(new).job
-    try:
-        alertfile.rename(app.scope, old, new)
-        rules = alertfile.load(app.scope)
-    except LshError as error:  # the job has its new name; only who is told of it is in doubt
-        click.echo(f"lshctl: alert rules may still name {old}: {escape_controls(error.message, keep='')}", err=True)
-        return
-    for rule in rules:
-        if rule.covers(old, job) and not rule.covers(new, job):
-            click.echo(f"The alert rule {rule.name} ({', '.join(rule.jobs)}) is no longer about it.", err=True)
+    for line in said:
+        click.echo(escape_controls(line, keep=""), err=True)
 
 
 @click.command("remove")

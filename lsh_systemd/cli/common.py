@@ -14,6 +14,7 @@ import click
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls, escape_in_json
+from lsh_systemd.underway import UnderWay
 
 if TYPE_CHECKING:
     from lsh_systemd.audit import Actor
@@ -174,6 +175,18 @@ def warn_of_limits(app: App, job: "Job") -> None:
         click.echo(f"{click.style('lshctl:', fg='yellow')} {escape_controls(line, keep='')}", err=True)
 
 
+def _app(scope: str) -> App:
+    """The App of a scope in which nothing is left half done, as far as its caller may mend that."""
+    app = App(Scope(scope))
+    if any(UnderWay(app.scope).left()):
+        from lsh_systemd import midway
+
+        carry_over = lambda old, new: midway.carry_over(app.control, app.store, old, new)  # noqa: E731
+        for line in midway.finish(app.control, carry_over):
+            click.echo(f"lshctl: {line}", err=True)
+    return app
+
+
 def with_app(function: F) -> F:
     """Give the command --system and --user, and the App of that scope as its first argument."""
     import functools
@@ -184,7 +197,7 @@ def with_app(function: F) -> F:
     @functools.wraps(function)
     def wrapped(ctx: click.Context, /, own_scope: str | None, **options: Any) -> Any:
         scope = own_scope or ctx.find_root().obj or ("system" if os.getuid() == 0 else "user")
-        return function(App(Scope(scope)), **options)
+        return function(_app(scope), **options)
 
     return wrapped  # type: ignore[return-value]
 
@@ -196,7 +209,7 @@ def with_app_of(function: F) -> F:
     @click.pass_context
     @functools.wraps(function)
     def wrapped(ctx: click.Context, /, **options: Any) -> Any:
-        return function(App(Scope(ctx.find_root().obj or ("system" if os.getuid() == 0 else "user"))), **options)
+        return function(_app(ctx.find_root().obj or ("system" if os.getuid() == 0 else "user")), **options)
 
     return wrapped  # type: ignore[return-value]
 

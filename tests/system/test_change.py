@@ -203,6 +203,14 @@ def test_disable_and_enable(lsh: Lsh) -> None:
     lsh.check_fresh()
 
 
+def test_as_often_as_one_likes(lsh: Lsh) -> None:
+    """systemd takes six starts of a unit within ten seconds for a fault."""
+    job = lsh.add("--schedule", "0 3 * * *", "--", "true")
+    again = f"for i in 1 2 3 4 5 6 7; do lshctl disable {job} && lshctl enable {job} || exit; done"
+    lsh.machine.run("sh", "-c", again, user=lsh.user)
+    assert lsh.show(f"lsh-{job}.timer", "ActiveState") == {"ActiveState": "active"}
+
+
 def test_start_stop_and_restart(lsh: Lsh) -> None:
     job = lsh.add("--", "sleep 60")
     assert lsh("stop", job).stdout == f"{job} is not running.\n"

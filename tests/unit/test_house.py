@@ -24,10 +24,10 @@ FLOORS = {
     "surprises text timetable unit writers zones",
     2: "alertfile analyze caps checkout config cputime crontabs figures heldruns host ics interpreter journal "
     "manager notify probe queue remote sayings schema scripts seal shellcheck specfiles ssh stamps store "
-    "storefile teamfiles unitdir vault",
+    "storefile teamfiles underway unitdir vault",
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
     "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits membership "
-    "missed once outbox pythonrun refresh report retention runs secrecy standing status stuck sync teamsecrets "
+    "midway missed once outbox pythonrun refresh report retention runs secrecy standing status stuck sync teamsecrets "
     "trust unsent",
     4: "__init__ agent api cli jobmanager lsh",
 }
