@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import BadInput, refused
 from lsh_systemd.queueing import Caps
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
@@ -52,4 +52,4 @@ def save(scope: Scope, caps: Caps) -> None:
             os.fsync(descriptor)
         Path(temporary).replace(file)
     except OSError as error:
-        raise LshError(f"cannot write {file}: {error.strerror}") from None
+        raise refused(f"cannot write {file}: {error.strerror}", error) from None

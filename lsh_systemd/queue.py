@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import refused
 from lsh_systemd.scope import Scope, work_dir
 
 PROMOTED = "-0"
@@ -78,7 +78,7 @@ class Queue:
             temporary.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
             temporary.replace(self.path / f"{rank:02}:{time.time_ns() // 1000}:{job_id}")
         except OSError as error:
-            raise LshError(f"cannot write to the queue {self.path}: {error.strerror}") from None
+            raise refused(f"cannot write to the queue {self.path}: {error.strerror}", error) from None
 
     def remove(self, entry: Entry) -> bool:
         """Take it out; False where it has gone already."""

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import LshError, refused
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -55,7 +55,7 @@ class Kept(Generic[T]):
                     os.fsync(descriptor)
                 Path(temporary).replace(self.path)
         except OSError as error:
-            raise LshError(f"cannot write {self.path}: {error.strerror}", hint="try sudo") from None
+            raise refused(f"cannot write {self.path}: {error.strerror}", error, hint="try sudo") from None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

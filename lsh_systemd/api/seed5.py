@@ -20,7 +20,7 @@ from lsh_systemd.api.problems import Json
 from lsh_systemd.api.runs import attention, reporter, usec_of
 from lsh_systemd.api.seed4 import health_of, status_of
 from lsh_systemd.dispatch import overview
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import BadInput, LshError, refused
 from lsh_systemd.refresh import change_caps
 from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope, state_dir
@@ -223,7 +223,7 @@ def _keep_paused(file: Path, names: Iterable[str]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         file.write_text(json.dumps(sorted(names)))
     except OSError as error:
-        raise LshError(f"cannot write {file}: {error.strerror}") from None
+        raise refused(f"cannot write {file}: {error.strerror}", error) from None
 
 
 def _paused(file: Path) -> list[str]:

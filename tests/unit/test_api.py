@@ -117,7 +117,8 @@ class Client(NamedTuple):
     app: FastAPI
 
     def forget_failures(self, **options: Any) -> None:
-        self.app.state.gate._failures = Failures(**options)
+        self.app.state.gate._wrong_keys = Failures(**options)
+        self.app.state.gate._wrong_secrets = Failures(**options)
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,13 @@ def test_wrong_keys_are_looked_at_less_and_less(client: Client) -> None:
     assert http.get("/openapi.json", headers={"X-API-Key": keys["viewer"]}).status_code == 200
     limited = http.get("/openapi.json", headers={"X-API-Key": OWN_KEY})
     assert (limited.status_code, int(limited.headers["retry-after"]) > 0) == (429, True)
+    # Nor does it lock out the webhook, or the reverse.
+    hook = [http.post("/api/cron/webhook", headers={"X-Webhook-Secret": each}).status_code for each in (HOOK, "wrong")]
+    assert (hook[0] not in (401, 429), hook[1]) == (True, 401)
+    client.forget_failures(seconds=1000)
+    said = [http.post("/api/cron/webhook", headers={"X-Webhook-Secret": "wrong"}).status_code for _ in range(12)]
+    assert said == [401] * 10 + [429] * 2
+    assert http.get("/openapi.json", headers={"X-API-Key": OWN_KEY}).status_code == 200
     client.forget_failures()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lsh_systemd.api import metrics
 from lsh_systemd.api.feed import turn_off, turn_on
 from lsh_systemd.api.livelogs import frame
 from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
-from lsh_systemd.api.once import begin
+from lsh_systemd.api.once import begin, doing
 from lsh_systemd.api.problems import Conflict
 from lsh_systemd.api.recent import Recent
 from lsh_systemd.api.server import for_socket, parsed
@@ -178,10 +179,42 @@ def test_a_request_is_done_once_for_its_key() -> None:
     assert begin(store, "other", "asked") is None
     with store.transaction():
         store.query("UPDATE api_answers SET status = 201, body = ? WHERE key = 'k'", (b"{}",))
-    assert begin(store, "k", "asked") == (201, b"{}")
+    told = begin(store, "k", "asked")
+    assert told and (told.status, told.body) == (201, b"{}")
     with store.transaction():
         store.query("UPDATE api_answers SET at_usec = at_usec - 86400000001")
     assert begin(store, "k", "asked otherwise") is None  # a day later
+    doing.remove("k")
+    doing.remove("other")
+
+
+def test_a_request_whose_server_died_is_taken_up_again() -> None:
+    store = Store(None)
+    assert begin(store, "cut-off", "asked") is None
+
+    def noted(process: str) -> None:
+        with store.transaction():
+            store.query("UPDATE api_answers SET body = ?", (process.encode(),))
+
+    own = bytes(store.query("SELECT body FROM api_answers")[0][0]).decode()
+    pid, began, boot = own.split()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        fields = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()
+        theirs = f"{other.pid} {fields[19]} {boot}"
+        noted(theirs)  # another server, which goes on
+        with pytest.raises(Conflict):
+            begin(store, "cut-off", "asked")
+        other.kill()
+    for gone in (theirs, f"{pid} {int(began) - 1} {boot}", f"{pid} {began} of-an-earlier-boot", ""):
+        doing.remove("cut-off")
+        noted(gone)
+        before = begin(store, "cut-off", "asked")
+        assert before and before.status is None, gone
+        with pytest.raises(Conflict):
+            begin(store, "cut-off", "asked")
+    doing.remove("cut-off")  # what was done here, and could not be noted: a full disk
+    assert begin(store, "cut-off", "asked") == before
+    doing.remove("cut-off")
 
 
 @pytest.mark.parametrize(
