@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 routes = router(tags=["live"])
 # Each listener has a process of its own.
-_MOST = 20
+MOST = 20
 _LINE_BYTES = 4 * 2**20
 _HEARTBEAT_SECONDS = 5.0
 _CURSOR = re.compile(r"[A-Za-z0-9=;]{1,300}")
@@ -38,7 +38,7 @@ class Followers:
         self.count = 0
 
 
-class _Following(StreamingResponse):
+class Following(StreamingResponse):
     """A stream that is counted from before its first byte until it has ended, however that comes."""
 
     def __init__(self, followers: Followers, stream: AsyncIterator[bytes]) -> None:
@@ -46,8 +46,8 @@ class _Following(StreamingResponse):
         self._followers = followers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._followers.count >= _MOST:
-            busy = Busy(f"{_MOST} listen to logs already", hint="try again later, or GET /jobs/ID/logs")
+        if self._followers.count >= MOST:
+            busy = Busy(f"{MOST} listen to logs already", hint="try again later, or GET /jobs/ID/logs")
             await of_error(busy)(scope, receive, send)
             return
         self._followers.count += 1
@@ -80,7 +80,7 @@ def follow_logs(
     gate: Gate = request.app.state.gate
     feed: Feed = request.app.state.feed
     stream = _follow(command, lambda: not feed.closed and gate.still(desk.caller))
-    return _Following(request.app.state.followers, stream)
+    return Following(request.app.state.followers, stream)
 
 
 async def _follow(command: list[str], still: Callable[[], bool]) -> AsyncIterator[bytes]:
