@@ -39,6 +39,6 @@ def examine(scope: Scope) -> Iterator[Finding]:
         file = path(scope)
         yield Finding(
             check="settings", level="error",
-            message=f"{file} has {', '.join(names)}, and others may read or change it: the HTTP API takes none of it",
+            message=f"others may read or change {', '.join(names)} in {file}: the HTTP API takes no secret from there",
             fix=f"chmod 600 {file}; who has read it knows it, so put something new there",
         )  # fmt: skip

@@ -62,6 +62,10 @@ def create(desk: Desk, told: dict[str, Any], *, enabled: bool, cut_off: bool = F
     """Make the job that the body of a POST tells of; what is answered. ``cut_off``: it was being made already, and the
     server died over it, so that there may be a part of it, or all."""
     job, warnings = _new_job(desk, told)
+    if cut_off:
+        with desk.parts.jobs.lasting.locked():
+            desk.parts.jobs.lasting.sweep(f"{job.unit}.")
+            desk.parts.jobs.lasting.sweep(f"{job.timer}.")
     part = desk.parts.jobs.find(job.id) if cut_off else None
     if part is not None and part.job == job:
         next_usec = desk.control.update(part, job, force=True, verb="add")
