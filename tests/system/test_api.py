@@ -117,6 +117,88 @@ def test_a_job_s_life_over_http(lsh: Lsh, api: Api) -> None:
 
 
 @only_on("forky")
+def test_a_key_for_some_jobs_takes_nothing_over_and_learns_of_no_others(lsh: Lsh, api: Api) -> None:
+    admin, some, named = api.key("admin"), api.key("admin", "--jobs", "tag:web"), api.key("admin", "--jobs", "gone-*")
+    hidden, own, free = lsh.add("--", "true"), lsh.new_name(), lsh.new_name()
+    folder = "/etc/lsh" if lsh.scope == "system" else "/home/bob/.config/lsh"
+    lsh.machine.write(f"{folder}/lsh.toml", '[api]\nallow = ["on_failure"]\n', user=lsh.user)
+
+    def gone(name: str) -> str:
+        """A job that was removed, and what only its runs know."""
+        lsh.add("--", f"echo {SECRET}", name=name)
+        run_id = str(lsh.run(name)["id"])
+        lsh("remove", name)
+        return run_id
+
+    def new(name: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "command": "true", "schedule": {"every": "1h"}, "tags": ["web"]} | more
+
+    before = gone("gone-1")
+    never_run, changed = lsh.add("--", "true"), lsh.new_name()
+    lsh("rename", never_run, changed)
+    lsh("remove", changed)
+    follows = lsh.add("--after", hidden, "--", "true")
+    refusals = set()
+    for name in ("gone-1", hidden, never_run, changed):
+        for path in ("/jobs", "/jobs?dry_run=true"):
+            refused = api("POST", path, key=some, body=new(name), check=403)
+            refusals.add(refused.text)
+            assert name not in refused.text
+    assert len(refusals) == 1  # which it was is not told
+    api("GET", f"/runs/{before}", key=some, check=404)
+    api("GET", "/jobs/gone-1/logs", key=some, check=404)
+    # Who has the name has what is under it, and who has all.
+    made = api("POST", "/jobs", key=named, body=new("gone-1"), check=201)
+    assert api("GET", f"/runs/{before}", key=named).json()["output"] == f"{SECRET}\n"
+    api("DELETE", "/jobs/gone-1", key=named, check=204, If_Match=made.headers["etag"])
+    api("POST", "/jobs", key=admin, body=new("gone-1", tags=[]), check=201)
+
+    # It makes jobs of its own, is told of those that there are, and names no others, nor is told who names them.
+    api("POST", "/jobs", key=some, body=new(own), check=201)
+    assert "already" in api("POST", "/jobs", key=some, body=new(own), check=409).text
+    for field in (
+        {"after": [hidden], "schedule": None},
+        {"on_failure": [f"job:{hidden}"]},
+        {"after": ["nobody-has-this"]},
+    ):
+        told = api("POST", "/jobs", key=some, body=new(free, **field), check=404)
+        assert "there is no job" in told.text and "mean" not in told.text
+        api("PATCH", f"/jobs/{own}", key=some, body=field, check=404, If_Match="*")
+    lsh("set", follows, "--unset", "after", "--after", own)
+    told = api("DELETE", f"/jobs/{own}", key=some, check=409, If_Match="*")
+    assert (
+        follows not in told.text and follows in api("DELETE", f"/jobs/{own}", key=admin, check=400, If_Match="*").text
+    )
+    lsh("set", own, "--after", hidden, "--unset", "every")  # what the administrator has named, it may leave there
+    api("PATCH", f"/jobs/{own}", key=some, body={"description": "mine"}, If_Match="*")
+
+    # Of what somebody asks for, nothing that no page has leads to the next page, for him or for others.
+    for path in ("/jobs?limit=1&x=%0d%0aSet-Cookie:a", "/jobs?limit=1"):
+        link = api("GET", path, key=admin).headers["link"]
+        assert link.startswith("</jobs?limit=1&after=") and "Cookie" not in link
+    link = api("GET", "/runs?limit=1&failed=false&x=y", key=admin).headers["link"]
+    assert link.startswith("</runs?limit=1&until=") and "x=" not in link
+
+    # Two keys of one name are two.
+    ids = []
+    for _ in range(2):
+        key = lsh("api", "key", "create", "same", "--role", "admin", "--json").json()
+        ids.append(key["id"])
+        api("POST", f"/jobs/{hidden}/disable", key=key["key"], check=None)
+        api("PATCH", f"/jobs/{hidden}", key=key["key"], body={"description": key["id"]}, If_Match="*")
+    actors = {each["actor"] for each in api("GET", f"/audit?job={hidden}", key=admin).json() if each["via"] == "api"}
+    assert actors == {f"same ({each})" for each in ids}
+
+    # Secrets that others may read are none.
+    assert lsh("api", "status").stderr == ""
+    lsh.machine.run("chmod", "644", f"{folder}/environment")
+    lsh.systemctl("stop", "lsh-api.service")
+    assert "chmod 600" in lsh("api", "status").stderr
+    assert "CRON_WEBHOOK_SECRET" in lsh("doctor", check=False).stdout
+    api("POST", "/api/cron/webhook", body={"jobId": hidden}, check=401, X_Webhook_Secret=WEBHOOK)
+
+
+@only_on("forky")
 def test_events_are_resumed_where_they_broke_off(lsh: Lsh, api: Api) -> None:
     admin = api.key("admin")
     name = lsh.new_name()
