@@ -72,12 +72,14 @@ class Queue:
         if self.of(job_id):
             return
         lines = {"trigger": trigger, **(fields or {})}
+        temporary = self.path / f".{job_id}.{os.getpid()}"
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = self.path / f".{job_id}.{os.getpid()}"
             temporary.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
             temporary.replace(self.path / f"{rank:02}:{time.time_ns() // 1000}:{job_id}")
         except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise refused(f"cannot write to the queue {self.path}: {error.strerror}", error) from None
 
     def remove(self, entry: Entry) -> bool:

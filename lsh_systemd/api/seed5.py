@@ -15,6 +15,7 @@ from lsh_systemd import caps, catchup, daemons
 from lsh_systemd.api import jobs
 from lsh_systemd.api.access import OPEN, WEBHOOK, Forbidden
 from lsh_systemd.api.gate import needs, router
+from lsh_systemd.api.kept import write_whole
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Json
 from lsh_systemd.api.runs import attention, reporter, usec_of
@@ -221,7 +222,7 @@ def _number(body: dict[str, Any], name: str, most: int) -> int | None:
 def _keep_paused(file: Path, names: Iterable[str]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        file.write_text(json.dumps(sorted(names)))
+        write_whole(file, json.dumps(sorted(names)))
     except OSError as error:
         raise refused(f"cannot write {file}: {error.strerror}", error) from None
 
