@@ -143,7 +143,9 @@ def _started(desk: Desk, request: Request, job_id: str, status: str) -> Response
         found = desk.job(job_id)
         desk.parts.collect()
         runs = desk.parts.ledger().runs(job=found.id, since_usec=since_usec, output=False)
-        begun = [run.id for run in runs if (run.trigger, run.triggered_by) == ("api", desk.caller.signature)]
+        # Who had begun it is told only after it has begun: that may not have come about.
+        ours = {("api", desk.caller.signature), ("manual", None)}
+        begun = [run.id for run in runs if (run.trigger, run.triggered_by) in ours]
         return {"id": found.id, "run_id": begun[-1], "queued": False} if begun else start(desk, found)
 
     return once.answered(

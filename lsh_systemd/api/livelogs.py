@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
@@ -70,7 +71,7 @@ def follow_logs(
 ) -> StreamingResponse:
     """A job's lines in the journal as they come, each a `line` in the shape that `/jobs/ID/logs` gives; goes on after
     `Last-Event-ID`."""
-    command = [*lines_of(desk, job_id, run), "--follow", "--output=json"]
+    command = [*_of_this_machine(lines_of(desk, job_id, run)), "--follow", "--merge", "--output=json"]
     if last_event_id is None:
         command.append(f"--lines={lines}")
     elif _CURSOR.fullmatch(last_event_id):
@@ -81,6 +82,13 @@ def follow_logs(
     feed: Feed = request.app.state.feed
     stream = _follow(command, lambda: not feed.closed and gate.still(desk.caller))
     return Following(request.app.state.followers, stream)
+
+
+def _of_this_machine(command: list[str]) -> list[str]:
+    """With --follow, journalctl shows the boot that the kernel tells; in a container that is not the journal's
+    (252: nothing comes at all). --merge takes that back, and would take in other machines' journals instead."""
+    own = "_MACHINE_ID=" + Path("/etc/machine-id").read_text().strip()
+    return [word for each in (*command, "+") for word in ((own, each) if each == "+" else (each,))][:-1]
 
 
 async def _follow(command: list[str], still: Callable[[], bool]) -> AsyncIterator[bytes]:

@@ -133,7 +133,7 @@ def test_a_key_for_some_jobs_takes_nothing_over_and_learns_of_no_others(lsh: Lsh
     def new(name: str, **more: Any) -> dict[str, Any]:
         return {"name": name, "command": "true", "schedule": {"every": "1h"}, "tags": ["web"]} | more
 
-    before = gone("gone-1")
+    before, _ = gone("gone-1"), gone(lsh.new_name())
     never_run, changed = lsh.add("--", "true"), lsh.new_name()
     lsh("rename", never_run, changed)
     lsh("remove", changed)
