@@ -114,7 +114,7 @@ class Listener:
         self.lines: list[str] = []
         command = ("curl", "--silent", "--no-buffer", "--unix-socket", api.socket, "--header", f"X-API-Key: {key}")
         self.process: Process = api.lsh.machine.popen(*command, f"http://localhost{path}")
-        self._thread = threading.Thread(target=self._read)
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
@@ -122,8 +122,9 @@ class Listener:
         for line in self.process.stdout:
             self.lines.append(line)
 
-    def hears(self, text: str) -> None:
-        eventually(lambda: any(text in line for line in self.lines), timeout=60)
+    def hears(self, *texts: str) -> None:
+        """Waits for a line with all of these in it."""
+        eventually(lambda: any(all(text in line for text in texts) for line in self.lines), timeout=60)
 
     def close(self) -> None:
         self.process.interrupt()
@@ -145,10 +146,7 @@ def test_journald_is_restarted_while_somebody_listens(api: Api) -> None:
         lsh.systemctl(*command, "systemd-journald.service")
         lsh.machine.write(told, f"later-{number}\n")
         lines.hears(f"later-{number}")
-        run_id = lsh.run(other)["id"]
-        eventually(
-            lambda run_id=run_id: any(run_id in line and '"finished"' in line for line in events.lines), timeout=60
-        )
+        events.hears('"finished"', lsh.run(other)["id"])
         becomes_healthy(api)
     assert events.process.poll() is None
     for each in (events, lines):
