@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lsh_systemd import audit, daemons, follow, unit
 from lsh_systemd.control import Control, JobExists
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import BadInput, LshError, refused
 from lsh_systemd.job import PREFIX, Job
 from lsh_systemd.jobs import Found
 from lsh_systemd.manager import FORGET_SECONDS, RUNNING_STATES, UNIT, ManagerError
@@ -347,7 +347,7 @@ class Batch(Control):
             temporary.replace(path)
             sync_folder(path.parent)
         except OSError as error:
-            raise LshError(f"cannot write {path}: {error.strerror}") from None
+            raise refused(f"cannot write {path}: {error.strerror}", error) from None
 
 
 def _list(scope: Scope) -> Path:

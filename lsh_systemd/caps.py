@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import BadInput, refused
 from lsh_systemd.queueing import Caps
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
@@ -41,7 +41,7 @@ def save(scope: Scope, caps: Caps) -> None:
 
     data: dict[str, Any] = {"global": caps.total, "user": caps.per_user, "groups": dict(caps.groups)}
     text = "# Made by lshctl limits.\n" + tomli_w.dumps({name: value for name, value in data.items() if value})
-    file = path(scope)
+    file, temporary = path(scope), ""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".limits.", dir=file.parent)
@@ -52,4 +52,6 @@ def save(scope: Scope, caps: Caps) -> None:
             os.fsync(descriptor)
         Path(temporary).replace(file)
     except OSError as error:
-        raise LshError(f"cannot write {file}: {error.strerror}") from None
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise refused(f"cannot write {file}: {error.strerror}", error) from None

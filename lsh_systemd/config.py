@@ -1,5 +1,6 @@
 """Settings of this scope, from lsh.toml. Everything has a default: there need be no such file."""
 
+import ipaddress
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,8 +21,8 @@ class Supabase:
 @dataclass(frozen=True, kw_only=True)
 class Api:
     """The table [api]. ``idle_seconds``: after so long without a request the server ends, for systemd to start it at
-    the next one; 0 is never. ``cors_origins``: the web pages that may call it. ``trust_proxy``: whether a
-    proxy on this machine tells in X-Forwarded-For who calls.
+    the next one; 0 is never. ``cors_origins``: the web pages that may call it. ``trust_proxy``: the
+    proxies that are believed what X-Forwarded-For says of who calls: addresses, networks, or unix for the Unix socket.
 
     What a job that is made over HTTP may be: ``sandbox`` at least, as a user of ``run_as`` (else only --dynamic-user),
     with those of the guarded settings that ``allow`` names.
@@ -29,7 +30,7 @@ class Api:
 
     idle_seconds: int = 300
     cors_origins: tuple[str, ...] = ()
-    trust_proxy: bool = False
+    trust_proxy: tuple[str, ...] = ()
     sandbox: str = "standard"
     run_as: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
@@ -125,6 +126,12 @@ def _api(file: Path, table: object) -> Api:
     told = Api(**table)
     if told.sandbox not in ("none", "standard", "strict"):
         raise BadInput(f"{file}: api.sandbox must be none, standard or strict")
+    for each in told.trust_proxy:
+        try:
+            _ = each == "unix" or ipaddress.ip_network(each)
+        except ValueError:
+            hint = 'as trust_proxy = ["127.0.0.1", "10.0.0.0/8", "unix"]'
+            raise BadInput(f"{file}: api.trust_proxy: {visible(each)} is no address", hint=hint) from None
     if not 0 <= told.idle_seconds <= 10**6:
         raise BadInput(f"{file}: api.idle_seconds must be from 0 to 1000000")
     return told

@@ -278,7 +278,8 @@ class Control(Runs):
         except BaseException:
             with contextlib.suppress(LshError):
                 self._put_in_place(found, found.valid_job, found.files, reload=True)
-                if was_active:
+            if was_active:  # also where the disk is full, and the old files are still there
+                with contextlib.suppress(LshError):
                     self._start_activators(found.valid_job)
             raise
 

@@ -22,7 +22,7 @@ CATCH_UP = "lsh-catch-up.service"
 # Keeps the dispatcher running while runs wait for a cap.
 QUEUE = "lsh-queue.path"
 # Keeps the ledger from growing for ever, and looks daily whether it is sound.
-PRUNE_TIMER = "lsh-prune.timer"
+PRUNE, PRUNE_TIMER = "lsh-prune.service", "lsh-prune.timer"
 # Sends alerts, when the agent starts it.
 ALERT = "lsh-alert.service"
 # The HTTP API: systemd listens, and starts the server when somebody calls.
@@ -38,7 +38,7 @@ _FLEET_FILES = (FLEET, FLEET_TIMER)
 _POLL = "lsh-poll.conf"  # a drop-in
 # Sends what is new to Supabase, when the agent starts it.
 SYNC = "lsh-sync.service"
-_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, "lsh-prune.service", PRUNE_TIMER, ALERT, SYNC)
+_FILES = (AGENT, "lsh-refresh.service", REFRESH_TIMER, PRUNE, PRUNE_TIMER, ALERT, SYNC)
 _PACKAGED_COMMAND = "/usr/bin/lshctl"
 _PACKAGED_SCRIPTS = "/usr/lib/lsh-systemd/"
 _MARK = "# Written by lshctl, which no package has brought here.\n"

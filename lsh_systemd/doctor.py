@@ -226,8 +226,10 @@ class Doctor:
             yield Finding(check="supabase", level="warning", message=said, fix=f"{call} sync status")
 
     def _settings(self) -> Iterator[Finding]:
+        from lsh_systemd import environment
+
+        yield from environment.examine(self.scope)
         config.load(self.scope)
-        yield from ()
 
     def _store(self) -> Iterator[Finding]:
         path = ledger.path(self.scope)
@@ -333,11 +335,9 @@ class Doctor:
                 )  # fmt: skip
             if timer is not None and self.manager.get(found.timer, TIMER, "Result") not in ("success", ""):
                 yield Finding(
-                    check=name,
-                    level="error",
-                    message="its timer has failed",
+                    check=name, level="error", message="its timer has failed",
                     fix=f"systemctl --{self.scope} status {found.timer}",
-                )
+                )  # fmt: skip
 
     def _missing(self, found: Found, all_found: Mapping[str, Found]) -> Iterator[Finding]:
         for edge in follow.dangling(found.valid_job, all_found):

@@ -3,6 +3,8 @@
 Only the faces (CLI, API) turn these into words on a screen; everything else raises them.
 """
 
+import errno
+
 
 class LshError(Exception):
     """It failed. ``hint`` is the next step for the reader; ``exit_status`` what a command returns."""
@@ -13,6 +15,17 @@ class LshError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class NoSpace(LshError):
+    """The disk is full, or the quota is; what was begun has been taken back."""
+
+
+def refused(message: str, error: OSError, *, hint: str | None = None) -> LshError:
+    """What the file system's no comes to; the message says why."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(message, hint="df -h and df -i tell which disk has no room")
+    return LshError(message, hint=hint)
 
 
 class BadInput(LshError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsh_systemd import hooks
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import BadInput, refused
 from lsh_systemd.job import Job
 from lsh_systemd.jobs import Found, JobNotFound, Jobs
 from lsh_systemd.manager import Manager
@@ -155,7 +155,7 @@ def begin_anew(scope: Scope, job: Job) -> None:
             for each in (*reversed(folder.parents[:3]), folder):
                 each.mkdir(exist_ok=True, mode=0o750, parents=True)
         except OSError as error:
-            raise LshError(f"cannot write {folder}: {error.strerror}") from None
+            raise refused(f"cannot write {folder}: {error.strerror}", error) from None
 
 
 def forget(scope: Scope, job_id: str) -> None:

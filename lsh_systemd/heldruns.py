@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import LshError, refused
 from lsh_systemd.scope import Scope, fleet_dir, work_dir
 
 # No unit has this name.
@@ -103,4 +103,4 @@ class HeldRuns:
                 os.fsync(descriptor)
             temporary.replace(file)
         except OSError as error:
-            raise LshError(f"cannot write {file}: {error.strerror}") from None
+            raise refused(f"cannot write {file}: {error.strerror}", error) from None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import refused
 from lsh_systemd.scope import Scope, work_dir
 
 PROMOTED = "-0"
@@ -72,13 +72,15 @@ class Queue:
         if self.of(job_id):
             return
         lines = {"trigger": trigger, **(fields or {})}
+        temporary = self.path / f".{job_id}.{os.getpid()}"
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = self.path / f".{job_id}.{os.getpid()}"
             temporary.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
             temporary.replace(self.path / f"{rank:02}:{time.time_ns() // 1000}:{job_id}")
         except OSError as error:
-            raise LshError(f"cannot write to the queue {self.path}: {error.strerror}") from None
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise refused(f"cannot write to the queue {self.path}: {error.strerror}", error) from None
 
     def remove(self, entry: Entry) -> bool:
         """Take it out; False where it has gone already."""

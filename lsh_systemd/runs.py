@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from lsh_systemd.audit import Actor
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import refused
 from lsh_systemd.heldruns import HeldRuns
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.journal import Journal
@@ -133,7 +133,7 @@ class Runs:
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)
             (folder / job_id).write_text(f"LSH_SCHEDULED_AT={rfc3339(due_usec)}\n")
         except OSError as error:
-            raise LshError(f"cannot write {folder / job_id}: {error.strerror}") from None
+            raise refused(f"cannot write {folder / job_id}: {error.strerror}", error) from None
 
     def forget_due(self, found: Found) -> bool:
         """Take away what the job's last catch-up run was told, now that it has ended; False while the job runs. (The

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import LshError, refused
 
 # The largest job has a command of 128 KiB, a few times over.
 _LARGEST_FILE = 4 * 2**20
@@ -220,4 +220,4 @@ def sync_folder(folder: Path) -> None:
 
 def _refused(verb: str, path: Path, error: OSError) -> LshError:
     hint = "try sudo, or --user for jobs of your own" if isinstance(error, PermissionError) else None
-    return LshError(f"cannot {verb} {path}: {error.strerror or error}", hint=hint)
+    return refused(f"cannot {verb} {path}: {error.strerror or error}", error, hint=hint)

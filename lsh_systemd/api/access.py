@@ -75,6 +75,11 @@ class Caller:
     jobs: tuple[str, ...] = ()
     session: str = ""
 
+    @property
+    def signature(self) -> str:
+        """How what he does is signed: names of keys come again, ids do not."""
+        return f"{self.name} ({self.id})" if self.id else self.name
+
     def may(self, role: str) -> bool:
         return role == OPEN or (self.role in ROLES and ROLES.index(self.role) >= ROLES.index(role))
 
@@ -141,10 +146,11 @@ def same(given: str, known: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can call there."""
+    name = host.lower().rstrip(".")
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(name).is_loopback
     except ValueError:
-        return host == "localhost"
+        return name == "localhost" or name.endswith(".localhost")
 
 
 def digest(text: str) -> str:
@@ -152,7 +158,8 @@ def digest(text: str) -> str:
 
 
 class Failures:
-    """Wrong keys by address: ten at once, then one every six seconds. Remembers the last ten thousand addresses."""
+    """Wrong keys, or secrets, by address: ten at once, then one every six seconds. Remembers the last ten thousand
+    addresses. Each kind of secret has counters of its own: who guesses at the one locks nobody out of the other."""
 
     def __init__(self, *, burst: int = 10, seconds: float = 6.0, addresses: int = 10_000) -> None:
         self._burst, self._seconds, self._addresses = burst, seconds, addresses

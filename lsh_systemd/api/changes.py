@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Response
 
-from lsh_systemd import checks, follow
-from lsh_systemd.api import once, policy
+from lsh_systemd import checks
+from lsh_systemd.api import once, policy, reach
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Changed, Json, NoMatchGiven
@@ -36,7 +36,14 @@ def create_job(
     told = body.model_dump()
     if dry_run:
         return Json(preview(desk, told))
-    return once.answered(request, desk, told, lambda: create(desk, told, enabled=body.enabled), status=201)
+    return once.answered(
+        request,
+        desk,
+        told,
+        lambda: create(desk, told, enabled=body.enabled),
+        again=lambda since_usec: create(desk, told, enabled=body.enabled, cut_off=True),
+        status=201,
+    )
 
 
 def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
@@ -46,15 +53,26 @@ def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
     if "timeout" not in plain and (seconds := _default_timeout()):
         plain["timeout"] = seconds
     job = from_plain(plain)
+    reach.check_new(desk, job)  # first: what the policy says of drop-ins tells of the name
     policy.check(job, rules, desk.scope, drop_ins=bool(desk.parts.jobs.left_drop_ins(job)))
-    desk.may_make(job)
     return job, checks.check(job, desk.scope)
 
 
-def create(desk: Desk, told: dict[str, Any], *, enabled: bool) -> dict[str, Any]:
-    """Make the job that the body of a POST tells of; what is answered."""
+def create(desk: Desk, told: dict[str, Any], *, enabled: bool, cut_off: bool = False) -> dict[str, Any]:
+    """Make the job that the body of a POST tells of; what is answered. ``cut_off``: it was being made already, and the
+    server died over it, so that there may be a part of it, or all."""
     job, warnings = _new_job(desk, told)
-    next_usec = desk.control.add(job, enabled=enabled)
+    if cut_off:
+        with desk.parts.jobs.lasting.locked():
+            desk.parts.jobs.lasting.sweep(f"{job.unit}.")
+            desk.parts.jobs.lasting.sweep(f"{job.timer}.")
+    part = desk.parts.jobs.find(job.id) if cut_off else None
+    if part is not None and part.job == job:
+        next_usec = desk.control.update(part, job, force=True, verb="add")
+        if enabled and job.activators:
+            next_usec = desk.control.enable(desk.parts.jobs.get(job.id))
+    else:
+        next_usec = desk.control.add(job, enabled=enabled)
     found = desk.parts.jobs.get(job.id)
     warnings += not_held(desk.control, job)
     return {
@@ -105,12 +123,10 @@ def changed_job(desk: Desk, found: Found, told: dict[str, Any]) -> tuple[Job, li
     if job.id != found.id:
         raise BadInput("a change keeps the name", hint=f"lshctl rename {found.id} {job.id}")
     policy.check(job, desk.parts.settings(), desk.scope, before=found.job, drop_ins=bool(found.drop_ins()))
-    desk.may_make(job)
+    reach.check_changed(desk, job, found)
     if job.at and job.at != found.valid_job.at:
         desk.control.check_time(job)
-    warnings = checks.check(job, desk.scope, before=found.job)
-    follow.check(desk.parts.jobs, job, old=found)
-    return job, warnings
+    return job, checks.check(job, desk.scope, before=found.job)
 
 
 @routes.delete("/jobs/{job_id}", openapi_extra=needs("admin"), status_code=204)
@@ -122,7 +138,7 @@ def remove_job(job_id: str, desk: Here, if_match: Match = None) -> Response:
 
 def remove(desk: Desk, job_id: str, if_match: str | None) -> None:
     found = _matched(desk, job_id, if_match)
-    follow.check_removable(desk.parts.jobs, [found])
+    reach.check_removable(desk, found)
     desk.parts.collect()  # first: a run without a record is known by its unit file alone
     desk.control.remove(_matched(desk, job_id, if_match))
 

@@ -106,6 +106,8 @@ class Feed:
                         await news.wait()
                 except TimeoutError:
                     yield b": heartbeat\n\n"
+        except (LshError, OSError):  # the store cannot be read: who listens comes back, and goes on where he was
+            yield b"retry: 5000\n: the store cannot be read\n\n"
         finally:
             self._listeners -= 1
 
@@ -126,7 +128,7 @@ class Feed:
             known = self._newest
             try:
                 newest, frames = await self._on_thread(partial(self._look, known))
-            except LshError:
+            except (LshError, OSError):
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             if newest < known:

@@ -5,7 +5,6 @@ import json
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
@@ -15,7 +14,7 @@ from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Busy, Elsewhere, Json, NotFound
 from lsh_systemd.api.runs import Instant, Limit, Result, usec_of
-from lsh_systemd.api.shapes import masked
+from lsh_systemd.api.shapes import masked, next_page
 from lsh_systemd.errors import BadInput
 from lsh_systemd.job import job_id
 from lsh_systemd.scope import Scope, runtime_dir
@@ -62,8 +61,8 @@ def runs(
     told = ask(desk, "runs", hosts=host or [], **asked, unsuccessful=failed, limit=limit + 1)
     headers = {}
     if len(told) > limit and told[limit - 1]["started_at"]:
-        following = request.url.include_query_params(until=told[limit - 1]["started_at"])
-        headers["Link"] = f'<{quote(following.path)}?{following.query}>; rel="next"'
+        given = {"job": job, "since": since, "result": result, "failed": failed or None, "limit": limit}
+        headers = next_page(request.url.path, host=host, **given, until=told[limit - 1]["started_at"])
     return Json(told[:limit], headers=headers)
 
 

@@ -3,8 +3,9 @@
 import base64
 import binascii
 import os
+import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from lsh_systemd import environment
 from lsh_systemd.api.access import (
     LEAST_CHARACTERS,
     OPEN,
@@ -44,10 +46,12 @@ class Gate:
     shown a key, and who has tried wrong ones."""
 
     def __init__(self, scope: Scope) -> None:
-        self._keys, self._sessions, self._failures = Keys(scope), Sessions(scope), Failures()
+        self._keys, self._sessions = Keys(scope), Sessions(scope)
+        self._wrong_keys, self._wrong_secrets = Failures(), Failures()
         self.cookie = f"lsh_{scope}"  # cookies know no ports: a machine's API and a user's have one each
-        self._own = _secret("LSH_API_KEY")
-        self._webhook = _secret("CRON_WEBHOOK_SECRET")
+        exposed = environment.exposed(scope)
+        self._own = _secret("LSH_API_KEY", exposed)
+        self._webhook = _secret("CRON_WEBHOOK_SECRET", exposed)
 
     def admit(self, request: Request, role: str) -> Caller:
         """Who calls. Raises Unauthorized, Forbidden or TooManyFailures."""
@@ -115,20 +119,20 @@ class Gate:
         if caller is not None:
             return caller
         # Nobody guesses a key that was made here; one that a person made up must not be tried at will.
-        if wait := self._failures.wait(address, now):
+        if wait := self._wrong_keys.wait(address, now):
             raise TooManyFailures(int(wait) + 1)
         if self._own and not is_made_here(given) and same(given, self._own):
             return Caller(id="", name=_OWN_NAME, role="admin")
-        self._failures.count(address, now)
+        self._wrong_keys.count(address, now)
         raise Unauthorized("the key is not known, or not any more", hint=_HINT)
 
     def _by_secret(self, request: Request, given: str) -> Caller:
         address, now = _address(request), time.monotonic()
-        if wait := self._failures.wait(address, now):
+        if wait := self._wrong_secrets.wait(address, now):
             raise TooManyFailures(int(wait) + 1)
         if self._webhook and same(given, self._webhook):
             return Caller(id="", name="webhook", role="operator")
-        self._failures.count(address, now)
+        self._wrong_secrets.count(address, now)
         raise Unauthorized("the webhook's secret is wrong", hint="CRON_WEBHOOK_SECRET in the API's environment")
 
 
@@ -212,8 +216,12 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else "unix"
 
 
-def _secret(name: str) -> str:
+def _secret(name: str, exposed: Sequence[str]) -> str:
+    """What the environment has; nothing where the file that tells it is not its owner's alone."""
     value = os.environ.get(name, "").strip()
+    if value and name in exposed:
+        print(f"<3>{name} is not taken: others may read or change its file; lshctl doctor", file=sys.stderr, flush=True)
+        return ""
     if value and len(value) < LEAST_CHARACTERS:
         raise BadInput(
             f"{name} is shorter than {LEAST_CHARACTERS} characters", hint="openssl rand -base64 32 makes one"

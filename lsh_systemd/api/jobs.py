@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import Depends, Query, Request, Response
 
@@ -10,7 +9,7 @@ from lsh_systemd.api import once
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Json, NotFound
-from lsh_systemd.api.shapes import detailed, etag, short
+from lsh_systemd.api.shapes import detailed, etag, next_page, short
 from lsh_systemd.errors import BadInput
 from lsh_systemd.jobs import Found
 from lsh_systemd.queue import Queue
@@ -48,14 +47,16 @@ def list_jobs(
     ] = "",
 ) -> Response:
     """The jobs, by id. `Link` leads to the next page, `X-Total-Count` tells how many there are."""
-    key = (desk.caller.jobs, request.url.path, status, tag, category, q, limit, after)
-    body, headers = desk.parts.recent.get(key, lambda: _page(desk, request, status, tag, category, q, limit, after))
+    # All that the answer is made of: what else stands in the URL is in neither.
+    path = request.url.path
+    key = (desk.caller.jobs, path, status, tag, category, q, limit, after)
+    body, headers = desk.parts.recent.get(key, lambda: _page(desk, path, status, tag, category, q, limit, after))
     return Response(body, headers=headers, media_type=Json.media_type)
 
 
 def _page(
     desk: Desk,
-    request: Request,
+    path: str,
     status: str | None,
     tag: str | None,
     category: str | None,
@@ -71,8 +72,8 @@ def _page(
     rows = [each for each in rows if each.found.id > after]
     if limit and len(rows) > limit:
         rows = rows[:limit]
-        following = request.url.include_query_params(after=rows[-1].found.id)
-        headers["Link"] = f'<{quote(following.path)}?{following.query}>; rel="next"'
+        asked = {"status": status, "tag": tag, "category": category, "q": q, "limit": limit}
+        headers |= next_page(path, **asked, after=rows[-1].found.id)
     return bytes(Json([short(each) for each in rows]).body), headers
 
 
@@ -128,24 +129,44 @@ def start(desk: Desk, found: Found) -> dict[str, Any]:
     if found.job is None:
         raise BadInput(f"the files of {found.id} tell no job any more")
     if desk.control.is_capped(found.job) and not desk.control.is_running(found):
-        fields = {"by": desk.caller.name}
+        fields = {"by": desk.caller.signature}
         desk.parts.manager.pin(found.service)
         Queue(desk.scope).add(found.id, rank=found.job.queue_rank, trigger="api", fields=fields)
         return {"id": found.id, "run_id": None, "queued": True}
-    run_id = desk.control.start(found, Cause(trigger="api", by=desk.caller.name))
+    run_id = desk.control.start(found, Cause(trigger="api", by=desk.caller.signature))
     return {"id": found.id, "run_id": run_id, "queued": False}
+
+
+def _started(desk: Desk, request: Request, job_id: str, status: str) -> Response:
+    def again(since_usec: int) -> dict[str, Any]:
+        """Where the server died over it: the run that it had begun, else one now."""
+        found = desk.job(job_id)
+        desk.parts.collect()
+        runs = desk.parts.ledger().runs(job=found.id, since_usec=since_usec, output=False)
+        # Who had begun it is told only after it has begun: that may not have come about.
+        ours = {("api", desk.caller.signature), ("manual", None)}
+        begun = [run.id for run in runs if (run.trigger, run.triggered_by) in ours]
+        return {"id": found.id, "run_id": begun[-1], "queued": False} if begun else start(desk, found)
+
+    return once.answered(
+        request,
+        desk,
+        {},
+        lambda: {"status": status} | start(desk, desk.job(job_id)),
+        again=lambda since_usec: {"status": status} | again(since_usec),
+    )
 
 
 @routes.post("/jobs/{job_id}/trigger", openapi_extra=needs("operator", parameters=[once.HEADER]))
 def trigger_job(job_id: str, desk: Here, request: Request) -> Response:
     """Start the job now, whatever its schedule says. One that runs already is not started again."""
-    return once.answered(request, desk, {}, lambda: {"status": "triggered"} | start(desk, desk.job(job_id)))
+    return _started(desk, request, job_id, "triggered")
 
 
 @routes.post("/jobs/{job_id}/start", openapi_extra=needs("operator", parameters=[once.HEADER]))
 def start_job(job_id: str, desk: Here, request: Request) -> Response:
     """The same as trigger."""
-    return once.answered(request, desk, {}, lambda: {"status": "started"} | start(desk, desk.job(job_id)))
+    return _started(desk, request, job_id, "started")
 
 
 @routes.post("/jobs/{job_id}/restart", openapi_extra=needs("operator", parameters=[once.HEADER]))

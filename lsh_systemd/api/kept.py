@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import LshError, refused
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=DataclassInstance)
 else:
     T = TypeVar("T")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """For the owner only, whole or not at all: where the disk is full, what was there stays. Raises OSError."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.stem}.", dir=file.parent)  # 0600
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(descriptor)
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class Kept(Generic[T]):
@@ -47,15 +62,9 @@ class Kept(Generic[T]):
         try:
             with self._locked():
                 rows = change(self._read() if self.path.exists() else [])
-                text = json.dumps([asdict(row) for row in rows], indent=1)
-                descriptor, temporary = tempfile.mkstemp(prefix=f".{self.path.stem}.", dir=self.path.parent)  # 0600
-                with os.fdopen(descriptor, "w") as stream:
-                    stream.write(text + "\n")
-                    stream.flush()
-                    os.fsync(descriptor)
-                Path(temporary).replace(self.path)
+                write_whole(self.path, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
         except OSError as error:
-            raise LshError(f"cannot write {self.path}: {error.strerror}", hint="try sudo") from None
+            raise refused(f"cannot write {self.path}: {error.strerror}", error, hint="try sudo") from None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

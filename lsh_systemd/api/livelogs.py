@@ -6,15 +6,17 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from lsh_systemd.api.events import STREAM, STREAM_HEADERS
 from lsh_systemd.api.gate import Gate, needs, router
 from lsh_systemd.api.parts import Desk, desk
-from lsh_systemd.api.problems import Busy
+from lsh_systemd.api.problems import Busy, of_error
 from lsh_systemd.api.runs import line_of, lines_of
 from lsh_systemd.errors import BadInput
 from lsh_systemd.text import escape_in_json
@@ -24,17 +26,36 @@ if TYPE_CHECKING:
 
 routes = router(tags=["live"])
 # Each listener has a process of its own.
-_MOST = 20
+MOST = 20
 _LINE_BYTES = 4 * 2**20
 _HEARTBEAT_SECONDS = 5.0
 _CURSOR = re.compile(r"[A-Za-z0-9=;]{1,300}")
 
 
 class Followers:
-    """How many there are."""
+    """How many there are. Counted on the event loop alone, so that two cannot take the last place."""
 
     def __init__(self) -> None:
         self.count = 0
+
+
+class Following(StreamingResponse):
+    """A stream that is counted from before its first byte until it has ended, however that comes."""
+
+    def __init__(self, followers: Followers, stream: AsyncIterator[bytes]) -> None:
+        super().__init__(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
+        self._followers = followers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._followers.count >= MOST:
+            busy = Busy(f"{MOST} listen to logs already", hint="try again later, or GET /jobs/ID/logs")
+            await of_error(busy)(scope, receive, send)
+            return
+        self._followers.count += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._followers.count -= 1
 
 
 @routes.get(
@@ -50,10 +71,7 @@ def follow_logs(
 ) -> StreamingResponse:
     """A job's lines in the journal as they come, each a `line` in the shape that `/jobs/ID/logs` gives; goes on after
     `Last-Event-ID`."""
-    followers: Followers = request.app.state.followers
-    if followers.count >= _MOST:
-        raise Busy(f"{_MOST} listen to logs already", hint="try again later, or GET /jobs/ID/logs")
-    command = [*lines_of(desk, job_id, run), "--follow", "--output=json"]
+    command = [*_of_this_machine(lines_of(desk, job_id, run)), "--follow", "--merge", "--output=json"]
     if last_event_id is None:
         command.append(f"--lines={lines}")
     elif _CURSOR.fullmatch(last_event_id):
@@ -62,12 +80,18 @@ def follow_logs(
         raise BadInput("Last-Event-ID is not the id of a line")
     gate: Gate = request.app.state.gate
     feed: Feed = request.app.state.feed
-    stream = _follow(command, followers, lambda: not feed.closed and gate.still(desk.caller))
-    return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
+    stream = _follow(command, lambda: not feed.closed and gate.still(desk.caller))
+    return Following(request.app.state.followers, stream)
 
 
-async def _follow(command: list[str], followers: Followers, still: Callable[[], bool]) -> AsyncIterator[bytes]:
-    followers.count += 1
+def _of_this_machine(command: list[str]) -> list[str]:
+    """With --follow, journalctl shows the boot that the kernel tells; in a container that is not the journal's
+    (252: nothing comes at all). --merge takes that back, and would take in other machines' journals instead."""
+    own = "_MACHINE_ID=" + Path("/etc/machine-id").read_text().strip()
+    return [word for each in (*command, "+") for word in ((own, each) if each == "+" else (each,))][:-1]
+
+
+async def _follow(command: list[str], still: Callable[[], bool]) -> AsyncIterator[bytes]:
     process = None
     try:
         process = await asyncio.create_subprocess_exec(
@@ -89,7 +113,6 @@ async def _follow(command: list[str], followers: Followers, still: Callable[[], 
             with contextlib.suppress(ValueError):
                 yield frame(json.loads(line))
     finally:
-        followers.count -= 1
         if process is not None and process.returncode is None:
             process.kill()
             await process.wait()

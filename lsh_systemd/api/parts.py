@@ -1,5 +1,6 @@
 """What requests work with: the parts that the command line works with, too."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from lsh_systemd.text import visible
 # Without the agent, the journal is read for requests, but not more often than this.
 _COLLECT_SECONDS = 1.0
 _COLLECT_TIMEOUT = 300.0
+# How often a damaged store is seen to.
+_MEND_SECONDS = 30.0
 
 
 class Parts:
@@ -45,6 +48,7 @@ class Parts:
         self._own = threading.local()
         self._collecting = threading.Lock()
         self._collected = 0.0
+        self._mending, self._mended = threading.Lock(), float("-inf")
 
     def forget(self) -> None:
         """Something is changed here: what is asked from now on is looked up."""
@@ -90,6 +94,16 @@ class Parts:
         if done.returncode != 0:
             print(f"<4>{done.stderr.strip()[:1000]}", file=sys.stderr, flush=True)
 
+    def mend(self) -> None:
+        """Have a damaged store set aside and made anew, by the unit that looks after it daily."""
+        with self._mending:
+            if time.monotonic() - self._mended < _MEND_SECONDS:
+                return
+            self._mended = time.monotonic()
+        with contextlib.suppress(LshError):  # it is told, and tried again
+            daemons.provide(self.manager, [daemons.PRUNE])
+            self.manager.start(daemons.PRUNE)
+
     def agent_runs(self) -> bool:
         try:
             return bool(self.manager.get(daemons.AGENT, UNIT, "ActiveState") == "active")
@@ -97,7 +111,7 @@ class Parts:
             return False
 
     def control(self, caller: Caller) -> Control:
-        actor = Actor(name=caller.name, uid=os.getuid(), via="api")
+        actor = Actor(name=caller.signature, uid=os.getuid(), via="api")
         return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=actor)
 
 
@@ -149,8 +163,6 @@ class Desk:
         """Raise Forbidden for a job that the key would not be for."""
         if not self.caller.sees(job.id, job):
             raise Forbidden("this key is not for such a job", hint="its jobs: " + ", ".join(self.caller.jobs))
-        for name in job.after if self.caller.jobs else ():
-            self.job(name)
 
     def statuses(self, found: list[Found]) -> list[Status]:
         runs = self.store().last_runs()

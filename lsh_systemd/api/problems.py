@@ -1,20 +1,22 @@
 """Errors as RFC 9457 tells them: application/problem+json."""
 
 import json
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from lsh_systemd.api.access import Forbidden, TooManyFailures, Unauthorized
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import BadInput, LshError, NoSpace, refused
 from lsh_systemd.jobs import JobNotFound
 from lsh_systemd.manager import AccessDenied, ManagerUnavailable, NoSuchUnit
-from lsh_systemd.store import StoreUnavailable
+from lsh_systemd.store import StoreDamaged, StoreUnavailable
 from lsh_systemd.text import escape_controls, escape_in_json
 
 
@@ -57,6 +59,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (Conflict, 409),
     (AccessDenied, 403),
     (ManagerUnavailable, 503),
+    (NoSpace, 507),
     (StoreUnavailable, 503),
     (BadInput, 400),
 )
@@ -131,7 +134,14 @@ def install(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, LshError)
+        if isinstance(error, StoreDamaged):
+            await run_in_threadpool(request.app.state.parts.mend)
         return of_error(error)
+
+    async def of_the_system(request: Request, error: Exception) -> Response:
+        assert isinstance(error, OSError)
+        print(f"<3>{escape_controls(repr(error), keep='')}", file=sys.stderr, flush=True)
+        return of_error(refused(f"the system said no: {error.strerror or type(error).__name__}", error))
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -150,6 +160,7 @@ def install(app: FastAPI) -> None:
         return problem(500, "this should not have happened; the API's journal tells more")
 
     app.add_exception_handler(LshError, ours)
+    app.add_exception_handler(OSError, of_the_system)
     app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(RequestValidationError, of_validation)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
@@ -18,6 +17,7 @@ from lsh_systemd.alerts import rules_of
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Json, NotFound
+from lsh_systemd.api.shapes import next_page
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.explaining import explain
 from lsh_systemd.figures import Figures
@@ -83,8 +83,10 @@ def _listed(
     found = runs_of(desk, wanted, limit + 1)
     headers = {}
     if len(found) > limit and found[limit - 1].started_usec is not None:
-        following = request.url.include_query_params(until=rfc3339(found[limit - 1].started_usec))
-        headers["Link"] = f'<{quote(following.path)}?{following.query}>; rel="next"'
+        asked = {"since": since, "result": result, "failed": failed or None, "limit": limit}
+        if not request.path_params:  # else it stands in the path
+            asked["job"] = job
+        headers = next_page(request.url.path, **asked, until=rfc3339(found[limit - 1].started_usec))
     return Json([_shaped(desk, run, output=False) for run in found[:limit]], headers=headers)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -14,13 +15,15 @@ from lsh_systemd.api.problems import Json
 from lsh_systemd.errors import LshError
 from lsh_systemd.manager import RUNNING_STATES
 from lsh_systemd.run import rfc3339
+from lsh_systemd.scope import unit_dir
+from lsh_systemd.store import StoreDamaged
 from lsh_systemd.unit import is_run_unit
 
 routes = router(tags=["health"])
 # Anybody may ask: what is told is looked up this often at most.
 _SECONDS = 1.0
-# What SQLite may want at once.
-_LEAST_FREE_BYTES = 2**20
+# What SQLite may want at once, and a job.
+_LEAST_FREE_BYTES, _LEAST_FOR_UNITS = 2**20, 2**16
 
 
 def health_of(request: Request) -> Json:
@@ -51,10 +54,15 @@ def _health(parts: Parts) -> dict[str, Any]:
         problems.append("systemd does not answer")
     try:
         parts.ledger().query("SELECT 1 FROM runs LIMIT 1")
-    except LshError:
+    except StoreDamaged:
+        problems.append("the store of runs is damaged: it is being made anew")
+        parts.mend()
+    except (LshError, OSError):
         problems.append("the store of runs cannot be read")
-    if _is_full(parts):
-        problems.append("the disk of the store is full: runs wait in the journal")
+    if no := _refuses(ledger.path(parts.scope).parent, _LEAST_FREE_BYTES):
+        problems.append(f"the disk of the store is {no}: runs wait in the journal")
+    if no := _refuses(unit_dir(parts.scope), _LEAST_FOR_UNITS):
+        problems.append(f"the disk of the unit files is {no}: no job can be made or changed")
     return {
         "status": "unhealthy" if problems else "healthy",
         "service": "LSH Daemon",
@@ -94,12 +102,17 @@ def status_of(desk: Desk) -> dict[str, Any]:
     }
 
 
-def _is_full(parts: Parts) -> bool:
+def _refuses(folder: Path, least_bytes: int) -> str:
+    """What keeps the folder's disk from taking anything; empty where nothing does."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
     try:
-        told = os.statvfs(ledger.path(parts.scope).parent)
+        told = os.statvfs(there)
     except OSError:
-        return False
-    return told.f_bavail * told.f_frsize < _LEAST_FREE_BYTES
+        return ""
+    if told.f_flag & os.ST_RDONLY:
+        return "read-only"
+    full = told.f_bavail * told.f_frsize < least_bytes or (told.f_files > 0 and told.f_favail == 0)
+    return "full" if full else ""
 
 
 def _resident_bytes() -> int:

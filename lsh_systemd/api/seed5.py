@@ -15,12 +15,13 @@ from lsh_systemd import caps, catchup, daemons
 from lsh_systemd.api import jobs
 from lsh_systemd.api.access import OPEN, WEBHOOK, Forbidden
 from lsh_systemd.api.gate import needs, router
+from lsh_systemd.api.kept import write_whole
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Json
 from lsh_systemd.api.runs import attention, reporter, usec_of
 from lsh_systemd.api.seed4 import health_of, status_of
 from lsh_systemd.dispatch import overview
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import BadInput, LshError, refused
 from lsh_systemd.refresh import change_caps
 from lsh_systemd.run import rfc3339
 from lsh_systemd.scope import Scope, state_dir
@@ -221,9 +222,9 @@ def _number(body: dict[str, Any], name: str, most: int) -> int | None:
 def _keep_paused(file: Path, names: Iterable[str]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        file.write_text(json.dumps(sorted(names)))
+        write_whole(file, json.dumps(sorted(names)))
     except OSError as error:
-        raise LshError(f"cannot write {file}: {error.strerror}") from None
+        raise refused(f"cannot write {file}: {error.strerror}", error) from None
 
 
 def _paused(file: Path) -> list[str]:

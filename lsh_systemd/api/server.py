@@ -18,6 +18,7 @@ from systemd import daemon
 from lsh_systemd import caps
 from lsh_systemd.api.access import Caller
 from lsh_systemd.api.app import make
+from lsh_systemd.api.connections import Connection
 from lsh_systemd.api.parts import Parts
 from lsh_systemd.api.wire import Wire
 from lsh_systemd.errors import BadInput, LshError
@@ -44,19 +45,18 @@ def serve(scope: Scope, listen: tuple[str, ...] = (), idle_seconds: int | None =
     if idle_seconds is None:
         idle_seconds = application.state.parts.settings().idle_seconds if given else 0
     _limit(application.state.parts)
-    wire = Wire(application)
+    wire = Wire(application, proxies=application.state.parts.settings().trust_proxy)
     config = uvicorn.Config(
         wire,
         lifespan="on",
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=application.state.parts.settings().trust_proxy,
-        forwarded_allow_ips=["127.0.0.1", "::1"],
+        proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         timeout_keep_alive=15,
         h11_max_incomplete_event_size=64 * 1024,
-        http="h11",
+        http=Connection,
         limit_concurrency=_CONNECTIONS,
         ws="none",
     )

@@ -11,8 +11,9 @@ from lsh_systemd.api.kept import Kept
 from lsh_systemd.scope import Scope, state_dir
 
 LASTS = timedelta(hours=12)
-# So many at once; the oldest go.
+# So many at once, and of one key; the oldest go.
 _MOST = 500
+MOST_OF_A_KEY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,10 @@ class Sessions(Kept[Session]):
         )
 
         def added(sessions: Sequence[Session]) -> list[Session]:
-            return [*(each for each in sessions if each.expires > now.timestamp()), session][-_MOST:]
+            alive = [each for each in sessions if each.expires > now.timestamp()]
+            own = [each for each in alive if each.key == session.key]
+            gone = own[: len(own) + 1 - MOST_OF_A_KEY] if len(own) >= MOST_OF_A_KEY else []
+            return [*(each for each in alive if each not in gone), session][-_MOST:]
 
         self.change(added)
         return token

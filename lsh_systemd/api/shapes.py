@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -89,6 +90,14 @@ def when(schedule: Any) -> dict[str, Any]:
     if given and not any(kind in given for kind in _KINDS.values()):
         raise BadInput("the schedule does not say when", hint="one of " + ", ".join(_KINDS))
     return given
+
+
+def next_page(path: str, **given: Any) -> dict[str, str]:
+    """The header that leads to the next page: with the parameters that the path has, as they were understood, and no
+    others; None is one that was not given."""
+    told = [(name, each) for name, value in given.items() for each in (value if isinstance(value, list) else [value])]
+    words = [(name, str(each).lower() if isinstance(each, bool) else each) for name, each in told if each is not None]
+    return {"Link": f'<{quote(path)}?{urlencode(words)}>; rel="next"'}
 
 
 def etag(found: Found) -> str:

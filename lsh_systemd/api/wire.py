@@ -1,17 +1,20 @@
 """What is done with every request, whatever its route: its id, its size, and a line in the log. Plain ASGI, so that
 streams cost nothing more."""
 
+import contextlib
+import ipaddress
 import os
 import re
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from lsh_systemd.api.access import Caller
+from lsh_systemd.api.connections import Strangers
 from lsh_systemd.api.problems import problem
 from lsh_systemd.text import escape_controls
 
@@ -34,11 +37,39 @@ class TooLarge(HTTPException):
         super().__init__(413, f"a body has {BODY_BYTES} bytes at most")
 
 
+class Proxies:
+    """Who is believed what X-Forwarded-For says: addresses and networks, or "unix" for who calls on the Unix socket."""
+
+    def __init__(self, trusted: Sequence[str] = ()) -> None:
+        self._unix = "unix" in trusted
+        self._networks = [ipaddress.ip_network(each) for each in trusted if each != "unix"]
+
+    def caller(self, peer: str | None, forwarded: Sequence[str]) -> str | None:
+        """Who calls, as far as those tell it who are believed: the last in the line who is not one of them. None is
+        somebody on the Unix socket."""
+        line = [each.strip() for header in forwarded for each in header.split(",")]
+        while line and self._believes(peer):
+            try:
+                peer = str(ipaddress.ip_address(line.pop()))
+            except ValueError:
+                break  # no address: nobody before it is known
+        return peer
+
+    def _believes(self, peer: str | None) -> bool:
+        if peer is None:
+            return self._unix
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+
 class Wire:
     """Around the whole application. ``busy``: requests in progress; ``last``: when the last one ended (monotonic)."""
 
-    def __init__(self, app: Asgi) -> None:
-        self._app = app
+    def __init__(self, app: Asgi, *, proxies: Sequence[str] = (), strangers: Strangers | None = None) -> None:
+        self._app, self._proxies, self.strangers = app, Proxies(proxies), strangers or Strangers()
         self.busy, self.last = 0, time.monotonic()
         self._level = _LEVELS.get(os.environ.get("LSH_LOG_LEVEL", "info").lower(), 6)
 
@@ -47,6 +78,12 @@ class Wire:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        if b"x-forwarded-for" in headers:
+            told = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+            peer = scope["client"][0] if scope.get("client") else None
+            address = self._proxies.caller(peer, told)
+            if address is not None and address != peer:
+                scope["client"] = (address, 0)
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
         began, status = time.monotonic(), 500
@@ -101,7 +138,8 @@ class Wire:
             str(status),
             f"{seconds * 1000:.1f}ms",
         )
-        print(f"<{level}>" + escape_controls(" ".join(words), keep=""), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # journald is not there just now: no reason to fail
+            print(f"<{level}>" + escape_controls(" ".join(words), keep=""), file=sys.stderr, flush=True)
 
 
 def _headers(request_id: str) -> list[tuple[bytes, bytes]]:

@@ -67,6 +67,7 @@ def enable_command(app: App, listen: tuple[str, ...], dry_run: bool) -> None:
             hint=f"journalctl --{app.scope} -u {daemons.API_SOCKET}; --listen HOST:PORT takes another",
         )
     click.echo(f"Listening on {', '.join(listen or ('127.0.0.1:3030',))} and {socket_path(app.scope)}.")
+    _warn_of_environment(app)
     if not _keys(app).all():
         click.echo("There are no keys yet: lshctl api key create NAME --role viewer")
 
@@ -109,6 +110,7 @@ def status_command(app: App, as_json: bool) -> None:
         print_json(told)
     else:
         click.echo(f"The socket is {told['socket']}, the server {told['server']}; there are {told['keys']} keys.")
+    _warn_of_environment(app)
 
 
 @api_command.command("serve")
@@ -205,6 +207,13 @@ def _extra() -> Iterator[None]:
         if error.name and error.name.startswith("lsh_systemd"):
             raise
         raise LshError(f"the HTTP API needs {error.name}", hint="pip install 'lsh-systemd[api]'") from None
+
+
+def _warn_of_environment(app: App) -> None:
+    from lsh_systemd import environment
+
+    for each in environment.examine(app.scope):
+        click.echo(f"lshctl: {each.message} ({each.fix})", err=True)
 
 
 def _keys(app: App) -> "Keys":

@@ -1,6 +1,7 @@
 """The ledger's file as a database: opened, migrated, written all or nothing, and mended where it is damaged."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lsh_systemd.errors import LshError
+from lsh_systemd.errors import LshError, NoSpace
 
 # Each takes a store from the version before to its own: 1.sql makes a new one.
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -21,6 +22,10 @@ T = TypeVar("T")
 
 class StoreUnavailable(LshError):
     """The store cannot be opened, read or written; nothing was lost, the journal still has it."""
+
+
+class StoreFull(StoreUnavailable, NoSpace):
+    """There is no room to write it."""
 
 
 class StoreDamaged(StoreUnavailable):
@@ -144,6 +149,10 @@ class Database:
             return self._damaged(text)
         if isinstance(error, PermissionError):
             return StoreUnavailable(text, hint="sudo lshctl …, or lshctl --user … for jobs of your own")
+        if _is_full(error):
+            return StoreFull(
+                text, hint=f"nothing is lost while the journal has it; df -h {self.path and self.path.parent}"
+            )
         return StoreUnavailable(text, hint="nothing is lost while the journal has it; lshctl doctor")
 
     def _damaged(self, text: str) -> StoreDamaged:
@@ -173,6 +182,12 @@ def _is_damage(error: Exception) -> bool:
         return True
     code = getattr(error, "sqlite_errorcode", None)  # None: Python's own error
     return "decode to UTF-8" in str(error) if code is None else code & 0xFF in _DAMAGE
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 @contextlib.contextmanager

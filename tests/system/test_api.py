@@ -1,88 +1,24 @@
-"""The HTTP API as lsh-api.socket starts it, called on its Unix socket: machines beside each other share the ports."""
+"""The HTTP API as lsh-api.socket starts it."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.system.api import WEBHOOK, Api, serving
 from tests.system.booted import Result, eventually
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine
 from tests.system.uml import only_on
 
 SECRET = "hunter2-and-more"
-WEBHOOK = "a-secret-of-the-webhook-s"
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    text: str
-
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-
-@dataclass
-class Api:
-    """The API of one scope, called by curl as a program there would."""
-
-    lsh: Lsh
-    port: int
-
-    def key(self, role: str, *argv: str) -> str:
-        name = f"{role}-{self.lsh.new_name()}"
-        told = self.lsh("api", "key", "create", name, "--role", role, *argv, "--json").json()
-        return str(told["key"])
-
-    def __call__(
-        self,
-        method: str,
-        path: str,
-        *,
-        key: str | None = None,
-        body: Any = None,
-        check: int | None = 200,
-        **headers: str,
-    ) -> Answer:
-        argv = ["--request", method, *(["--header", f"X-API-Key: {key}"] if key else [])]
-        argv += [word for name, value in headers.items() for word in ("--header", f"{name.replace('_', '-')}: {value}")]
-        text = None if body is None else body if isinstance(body, str) else json.dumps(body)
-        argv += [] if text is None else ["--header", "Content-Type: application/json", "--data-binary", "@-"]
-        argv += ["--include", f"http://localhost{path}"]
-        told = self.curl(*argv, input=text)
-        head, _, rest = told.replace("\r\n", "\n").partition("\n\n")
-        lines = head.split("\n")
-        answer = Answer(
-            status=int(lines[0].split()[1]),
-            headers={name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])},
-            text=rest,
-        )
-        assert check in (None, answer.status), answer
-        return answer
-
-    @property
-    def socket(self) -> str:
-        return ("/run" if self.lsh.scope == "system" else "/run/user/1000") + "/lsh/api.sock"
-
-    def curl(self, *argv: str, input: str | None = None, timeout: float = 60) -> str:
-        command = ("curl", "--silent", "--show-error", "--no-buffer", "--unix-socket", self.socket, *argv)
-        return self.lsh.machine.run(*command, user=self.lsh.user, input=input, timeout=timeout).stdout
 
 
 @pytest.fixture
 def api(lsh: Lsh) -> Iterator[Api]:
-    port = {"system": 3030, "user": 3031}[lsh.scope] + (10 if "bookworm" in lsh.machine.suite else 0)
-    folder = "/etc/lsh" if lsh.scope == "system" else "/home/bob/.config/lsh"
-    lsh.machine.write(f"{folder}/environment", f"CRON_WEBHOOK_SECRET={WEBHOOK}\n", user=lsh.user)
-    lsh("api", "enable", "--listen", f"127.0.0.1:{port}")
-    yield Api(lsh, port)
-    lsh("api", "disable")
-    lsh("agent", "disable")
-    lsh.machine.run("rm", "-f", f"{folder}/environment", f"{folder}/lsh.toml")
+    with serving(lsh) as api:
+        yield api
 
 
 def test_a_job_s_life_over_http(lsh: Lsh, api: Api) -> None:
@@ -178,6 +114,88 @@ def test_a_job_s_life_over_http(lsh: Lsh, api: Api) -> None:
     assert [each["id"] for each in lsh.json("list")] == [f"{name}-root"]
     journal = lsh.machine.run("journalctl", "-u", "lsh-api.service", "--user-unit", "lsh-api.service").stdout
     assert admin not in journal and SECRET not in journal
+
+
+@only_on("forky")
+def test_a_key_for_some_jobs_takes_nothing_over_and_learns_of_no_others(lsh: Lsh, api: Api) -> None:
+    admin, some, named = api.key("admin"), api.key("admin", "--jobs", "tag:web"), api.key("admin", "--jobs", "gone-*")
+    hidden, own, free = lsh.add("--", "true"), lsh.new_name(), lsh.new_name()
+    folder = "/etc/lsh" if lsh.scope == "system" else "/home/bob/.config/lsh"
+    lsh.machine.write(f"{folder}/lsh.toml", '[api]\nallow = ["on_failure"]\n', user=lsh.user)
+
+    def gone(name: str) -> str:
+        """A job that was removed, and what only its runs know."""
+        lsh.add("--", f"echo {SECRET}", name=name)
+        run_id = str(lsh.run(name)["id"])
+        lsh("remove", name)
+        return run_id
+
+    def new(name: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "command": "true", "schedule": {"every": "1h"}, "tags": ["web"]} | more
+
+    before, _ = gone("gone-1"), gone(lsh.new_name())
+    never_run, changed = lsh.add("--", "true"), lsh.new_name()
+    lsh("rename", never_run, changed)
+    lsh("remove", changed)
+    follows = lsh.add("--after", hidden, "--", "true")
+    refusals = set()
+    for name in ("gone-1", hidden, never_run, changed):
+        for path in ("/jobs", "/jobs?dry_run=true"):
+            refused = api("POST", path, key=some, body=new(name), check=403)
+            refusals.add(refused.text)
+            assert name not in refused.text
+    assert len(refusals) == 1  # which it was is not told
+    api("GET", f"/runs/{before}", key=some, check=404)
+    api("GET", "/jobs/gone-1/logs", key=some, check=404)
+    # Who has the name has what is under it, and who has all.
+    made = api("POST", "/jobs", key=named, body=new("gone-1"), check=201)
+    assert api("GET", f"/runs/{before}", key=named).json()["output"] == f"{SECRET}\n"
+    api("DELETE", "/jobs/gone-1", key=named, check=204, If_Match=made.headers["etag"])
+    api("POST", "/jobs", key=admin, body=new("gone-1", tags=[]), check=201)
+
+    # It makes jobs of its own, is told of those that there are, and names no others, nor is told who names them.
+    api("POST", "/jobs", key=some, body=new(own), check=201)
+    assert "already" in api("POST", "/jobs", key=some, body=new(own), check=409).text
+    for field in (
+        {"after": [hidden], "schedule": None},
+        {"on_failure": [f"job:{hidden}"]},
+        {"after": ["nobody-has-this"]},
+    ):
+        told = api("POST", "/jobs", key=some, body=new(free, **field), check=404)
+        assert "there is no job" in told.text and "mean" not in told.text
+        api("PATCH", f"/jobs/{own}", key=some, body=field, check=404, If_Match="*")
+    lsh("set", follows, "--unset", "after", "--after", own)
+    told = api("DELETE", f"/jobs/{own}", key=some, check=409, If_Match="*")
+    assert (
+        follows not in told.text and follows in api("DELETE", f"/jobs/{own}", key=admin, check=400, If_Match="*").text
+    )
+    lsh("set", own, "--after", hidden, "--unset", "every")  # what the administrator has named, it may leave there
+    api("PATCH", f"/jobs/{own}", key=some, body={"description": "mine"}, If_Match="*")
+
+    # Of what somebody asks for, nothing that no page has leads to the next page, for him or for others.
+    for path in ("/jobs?limit=1&x=%0d%0aSet-Cookie:a", "/jobs?limit=1"):
+        link = api("GET", path, key=admin).headers["link"]
+        assert link.startswith("</jobs?limit=1&after=") and "Cookie" not in link
+    link = api("GET", "/runs?limit=1&failed=false&x=y", key=admin).headers["link"]
+    assert link.startswith("</runs?limit=1&until=") and "x=" not in link
+
+    # Two keys of one name are two.
+    ids = []
+    for _ in range(2):
+        key = lsh("api", "key", "create", "same", "--role", "admin", "--json").json()
+        ids.append(key["id"])
+        api("POST", f"/jobs/{hidden}/disable", key=key["key"], check=None)
+        api("PATCH", f"/jobs/{hidden}", key=key["key"], body={"description": key["id"]}, If_Match="*")
+    actors = {each["actor"] for each in api("GET", f"/audit?job={hidden}", key=admin).json() if each["via"] == "api"}
+    assert actors == {f"same ({each})" for each in ids}
+
+    # Secrets that others may read are none.
+    assert lsh("api", "status").stderr == ""
+    lsh.machine.run("chmod", "644", f"{folder}/environment")
+    lsh.systemctl("stop", "lsh-api.service")
+    assert "chmod 600" in lsh("api", "status").stderr
+    assert "CRON_WEBHOOK_SECRET" in lsh("doctor", check=False).stdout
+    api("POST", "/api/cron/webhook", body={"jobId": hidden}, check=401, X_Webhook_Secret=WEBHOOK)
 
 
 @only_on("forky")

@@ -101,6 +101,7 @@ def test_every_call_over_http_as_it_is_written(lsh: Lsh) -> None:
     it by https, as the documents do."""
     machine, job = lsh.machine, lsh.add("--stuck-after", "1h", "--", "echo hello")
     machine.write("/etc/lsh/environment", "CRON_WEBHOOK_SECRET=secret-secret-secret\n")
+    machine.run("chmod", "600", "/etc/lsh/environment")
     lsh("api", "enable", "--listen", "127.0.0.1:3053")
     key = lsh("api", "key", "create", "documents", "--role", "admin", "--json").json()["key"]
     # fail: an answer of 400 or more is an exit status of 22

@@ -11,10 +11,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from lsh_systemd import environment
 from lsh_systemd.api.access import OPEN, ROLES, WEBHOOK, Caller, Failures, find, make
 from lsh_systemd.api.app import ROUTES
 from lsh_systemd.api.app import make as make_app
 from lsh_systemd.api.keys import Keys
+from lsh_systemd.api.sessions import MOST_OF_A_KEY, Sessions
 from lsh_systemd.api.wire import BODY_BYTES, Wire
 from lsh_systemd.errors import BadInput
 from lsh_systemd.scope import Scope
@@ -90,6 +92,60 @@ def test_the_file_of_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         keys.revoke("two")
 
 
+def test_who_does_something_is_told_from_others_of_that_name() -> None:
+    callers = [find(text, [key], NOW) for key, text in (make("ci", "viewer", now=NOW), make("ci", "viewer", now=NOW))]
+    signatures = {each.signature for each in callers if each}
+    assert len(signatures) == 2 and all(re.fullmatch(r"ci \([0-9a-f]{12}\)", each) for each in signatures)
+    assert Caller(id="", name="LSH_API_KEY", role="admin").signature == "LSH_API_KEY"
+
+
+def test_a_key_s_sessions_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever logs in again and again logs out himself, not others."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    sessions = Sessions(Scope.USER)
+    one, two = (Caller(id=each, name="x", role="viewer") for each in ("1", "2"))
+    others = sessions.begin(two, "")
+    mine = [sessions.begin(one, "") for _ in range(MOST_OF_A_KEY + 5)]
+    assert sessions.find(others)
+    assert [bool(sessions.find(each)) for each in mine] == [False] * 5 + [True] * MOST_OF_A_KEY
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "names"),
+    [
+        (f"LSH_API_KEY={OWN_KEY}\n", 0o644, ["LSH_API_KEY"]),
+        (f"LSH_API_KEY={OWN_KEY}\n", 0o620, ["LSH_API_KEY"]),
+        (f"LSH_API_KEY={OWN_KEY}\n", 0o640, []),
+        (f"LSH_API_KEY={OWN_KEY}\n", 0o600, []),
+        (f"# LSH_API_KEY={OWN_KEY}\nhttps_proxy=http://x\nLSH_API_KEY=\n", 0o644, []),
+        (
+            f'A=b\n export CRON_WEBHOOK_SECRET = "{HOOK}"\nSLACK_WEBHOOK_URL=x',
+            0o604,
+            ["CRON_WEBHOOK_SECRET", "SLACK_WEBHOOK_URL"],
+        ),
+    ],
+)
+def test_secrets_in_a_file_that_others_may_read_count_for_nothing(
+    text: str, mode: int, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    file = environment.path(Scope.USER)
+    file.parent.mkdir()
+    file.write_text(text)
+    file.chmod(mode)
+    assert environment.exposed(Scope.USER) == names
+    (*said,) = environment.examine(Scope.USER)
+    assert [("chmod 600" in str(each.fix), OWN_KEY in str(each)) for each in said] == [(True, False)] * bool(names)
+    monkeypatch.setenv("LSH_API_KEY", OWN_KEY)
+    monkeypatch.setenv("CRON_WEBHOOK_SECRET", HOOK)
+    http = TestClient(Wire(make_app(Scope.USER)), raise_server_exceptions=False)
+    entered = http.get("/openapi.json", headers={"X-API-Key": OWN_KEY}).status_code == 200
+    assert entered is ("LSH_API_KEY" not in names)
+    hooked = http.post("/api/cron/webhook", headers={"X-Webhook-Secret": HOOK}).status_code != 401
+    assert hooked is ("CRON_WEBHOOK_SECRET" not in names)
+
+
 def test_failures_are_counted_by_address() -> None:
     failures = Failures(burst=3, seconds=10, addresses=2)
     for _ in range(3):
@@ -117,7 +173,8 @@ class Client(NamedTuple):
     app: FastAPI
 
     def forget_failures(self, **options: Any) -> None:
-        self.app.state.gate._failures = Failures(**options)
+        self.app.state.gate._wrong_keys = Failures(**options)
+        self.app.state.gate._wrong_secrets = Failures(**options)
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +276,13 @@ def test_wrong_keys_are_looked_at_less_and_less(client: Client) -> None:
     assert http.get("/openapi.json", headers={"X-API-Key": keys["viewer"]}).status_code == 200
     limited = http.get("/openapi.json", headers={"X-API-Key": OWN_KEY})
     assert (limited.status_code, int(limited.headers["retry-after"]) > 0) == (429, True)
+    # Nor does it lock out the webhook, or the reverse.
+    hook = [http.post("/api/cron/webhook", headers={"X-Webhook-Secret": each}).status_code for each in (HOOK, "wrong")]
+    assert (hook[0] not in (401, 429), hook[1]) == (True, 401)
+    client.forget_failures(seconds=1000)
+    said = [http.post("/api/cron/webhook", headers={"X-Webhook-Secret": "wrong"}).status_code for _ in range(12)]
+    assert said == [401] * 10 + [429] * 2
+    assert http.get("/openapi.json", headers={"X-API-Key": OWN_KEY}).status_code == 200
     client.forget_failures()
 
 

@@ -98,6 +98,22 @@ def test_another_server_than_ours_is_told_in_words(
     assert "secret" not in done.output
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST.", "[::1]", "127.9.8.7", "a.localhost"])
+def test_what_stays_on_this_machine_goes_past_the_proxy(
+    hostile: tuple[str, list[bytes]], host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would see the key. (Nobody listens on port 1.)"""
+    proxy, answers = hostile
+    answers.append(b"[]")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("LSH_API_KEY", "lsh_secret")
+    with pytest.raises(LshError, match="does not answer"):
+        Http(f"http://{host}:1").get("jobs")
+    assert Http("http://jobs.invalid:1").get("jobs") == []  # others go by it
+
+
 def test_nothing_that_the_other_side_says_moves_a_cursor(hostile: tuple[str, list[bytes]]) -> None:
     url, answers = hostile
     evil = "a\x1b[2J\u202eb"

@@ -1,7 +1,10 @@
 """What the HTTP API is made of: figures, addresses, events, answers that are given again."""
 
+import asyncio
 import json
 import re
+import subprocess
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,13 @@ from hypothesis import strategies as st
 
 from lsh_systemd.api import metrics
 from lsh_systemd.api.feed import turn_off, turn_on
-from lsh_systemd.api.livelogs import frame
+from lsh_systemd.api.livelogs import MOST, Followers, Following, frame
 from lsh_systemd.api.metrics import BUCKETS, _runs, collected_seconds
-from lsh_systemd.api.once import begin
+from lsh_systemd.api.once import begin, doing
 from lsh_systemd.api.problems import Conflict
 from lsh_systemd.api.recent import Recent
 from lsh_systemd.api.server import for_socket, parsed
+from lsh_systemd.api.shapes import next_page
 from lsh_systemd.errors import BadInput
 from lsh_systemd.run import Run
 from lsh_systemd.store import Store
@@ -133,6 +137,55 @@ def test_events_are_kept_once_each_and_in_order() -> None:
     assert events_of(store) == []
 
 
+def test_each_listener_to_logs_is_counted_and_let_go() -> None:
+    """As many at once as there may be, whether they begin together, break off or fail."""
+    followers = Followers()
+
+    async def run() -> list[int]:
+        until = asyncio.Event()
+        said: list[int] = []
+
+        async def listen(number: int) -> None:
+            async def lines() -> AsyncIterator[bytes]:
+                yield b": listening\n\n"
+                await until.wait()
+                if number % 2:
+                    raise OSError("the connection is gone")
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    said.append(message["status"])
+
+            async def receive() -> Any:
+                await asyncio.Event().wait()
+
+            await Following(followers, lines())({"type": "http"}, receive, send)
+
+        tasks = [asyncio.create_task(listen(number)) for number in range(50)]
+        while len(said) < 50:
+            await asyncio.sleep(0)
+        assert followers.count == MOST
+        until.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return said
+
+    said = asyncio.run(run())
+    assert (said.count(200), said.count(503), followers.count) == (MOST, 50 - MOST, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"after": "a"}, "</jobs?after=a>"),
+        ({"status": None, "limit": 5, "after": "b"}, "</jobs?limit=5&after=b>"),
+        ({"q": '>; rel="x"', "failed": True}, "</jobs?q=%3E%3B+rel%3D%22x%22&failed=true>"),
+        ({"host": ["a", "b&c"]}, "</jobs?host=a&host=b%26c>"),
+    ],
+)
+def test_what_leads_to_the_next_page(given: dict[str, Any], expected: str) -> None:
+    assert next_page("/jobs", **given) == {"Link": expected + '; rel="next"'}
+
+
 def test_what_was_just_told_is_told_again() -> None:
     now, made = [0.0], iter(range(10))
     recent: Recent[int] = Recent(lambda: now[0])
@@ -178,10 +231,42 @@ def test_a_request_is_done_once_for_its_key() -> None:
     assert begin(store, "other", "asked") is None
     with store.transaction():
         store.query("UPDATE api_answers SET status = 201, body = ? WHERE key = 'k'", (b"{}",))
-    assert begin(store, "k", "asked") == (201, b"{}")
+    told = begin(store, "k", "asked")
+    assert told and (told.status, told.body) == (201, b"{}")
     with store.transaction():
         store.query("UPDATE api_answers SET at_usec = at_usec - 86400000001")
     assert begin(store, "k", "asked otherwise") is None  # a day later
+    doing.remove("k")
+    doing.remove("other")
+
+
+def test_a_request_whose_server_died_is_taken_up_again() -> None:
+    store = Store(None)
+    assert begin(store, "cut-off", "asked") is None
+
+    def noted(process: str) -> None:
+        with store.transaction():
+            store.query("UPDATE api_answers SET body = ?", (process.encode(),))
+
+    own = bytes(store.query("SELECT body FROM api_answers")[0][0]).decode()
+    pid, began, boot = own.split()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        fields = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()
+        theirs = f"{other.pid} {fields[19]} {boot}"
+        noted(theirs)  # another server, which goes on
+        with pytest.raises(Conflict):
+            begin(store, "cut-off", "asked")
+        other.kill()
+    for gone in (theirs, f"{pid} {int(began) - 1} {boot}", f"{pid} {began} of-an-earlier-boot", ""):
+        doing.remove("cut-off")
+        noted(gone)
+        before = begin(store, "cut-off", "asked")
+        assert before and before.status is None, gone
+        with pytest.raises(Conflict):
+            begin(store, "cut-off", "asked")
+    doing.remove("cut-off")  # what was done here, and could not be noted: a full disk
+    assert begin(store, "cut-off", "asked") == before
+    doing.remove("cut-off")
 
 
 @pytest.mark.parametrize(

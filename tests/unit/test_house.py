@@ -22,13 +22,13 @@ FLOORS = {
     "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored playbook plots pythonjobs "
     "pythonspec queueing retry rollup rows run said sandbox schedule scope sharing shellwords span spec stats "
     "surprises text timetable unit writers zones",
-    2: "alertfile analyze caps checkout config cputime crontabs figures heldruns host ics interpreter journal "
-    "manager notify probe queue remote sayings schema scripts seal shellcheck specfiles ssh stamps store "
+    2: "alertfile analyze caps checkout config cputime crontabs environment figures heldruns host ics interpreter "
+    "journal manager notify probe queue remote sayings schema scripts seal shellcheck specfiles ssh stamps store "
     "storefile teamfiles underway unitdir vault",
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
     "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits membership "
-    "midway missed once outbox pythonrun refresh report retention runs secrecy standing status stuck sync teamsecrets "
-    "trust unsent",
+    "midway missed once outbox pythonrun refresh report retention runs secrecy standing status stuck sync "
+    "teamsecrets trust unsent",
     4: "__init__ agent api cli jobmanager lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
