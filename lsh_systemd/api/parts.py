@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import Request
 
-from lsh_systemd import daemons, ledger
+from lsh_systemd import daemons, ledger, midway
 from lsh_systemd.api import policy
 from lsh_systemd.api.access import Caller, Forbidden
 from lsh_systemd.api.recent import Recent
@@ -112,7 +112,10 @@ class Parts:
 
     def control(self, caller: Caller) -> Control:
         actor = Actor(name=caller.signature, uid=os.getuid(), via="api")
-        return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=actor)
+        control = Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=actor)
+        for line in midway.finish(control, lambda old, new: midway.carry_over(control, self.store(), old, new)):
+            print(f"<5>{line}", file=sys.stderr, flush=True)
+        return control
 
 
 class Desk:
