@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lsh_systemd import progress
 from lsh_systemd.errors import LshError
 from lsh_systemd.scope import Scope, runtime_dir
 
@@ -155,19 +156,22 @@ class Manager:
 
     def start_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
         """Start all these units; the ActiveState of those that have not become active. Raises the first refusal."""
-        return self._order_many("StartUnit", units, {"active", "failed"}, "active", seconds)
+        return self._order_many("StartUnit", "starting timers", units, {"active", "failed"}, "active", seconds)
 
     def stop_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
         """Stop all these units; the ActiveState of those that have not come to an end. Raises the first refusal."""
-        return self._order_many("StopUnit", units, {"inactive", "failed"}, "inactive failed", seconds)
+        return self._order_many(
+            "StopUnit", "stopping timers", units, {"inactive", "failed"}, "inactive failed", seconds
+        )
 
     def _order_many(
-        self, method: str, units: Sequence[str], ends: set[str], good: str, seconds: float
+        self, method: str, what: str, units: Sequence[str], ends: set[str], good: str, seconds: float
     ) -> dict[str, str]:
         from gi.repository import GLib
 
         left: dict[str, str] = {}
         for start in range(0, len(units), _IN_FLIGHT):
+            progress.tell(what, start, len(units))
             some = units[start : start + _IN_FLIGHT]
             answers = self._call_many(
                 (
@@ -183,6 +187,7 @@ class Manager:
             # loses its connection (seen on 252).
             states = self._wait_many(some, ends, seconds)
             left |= {unit: state for unit, state in states.items() if state not in good.split()}
+        progress.tell(what, len(units), len(units))
         return left
 
     def _wait_many(self, units: Sequence[str], ends: set[str], seconds: float) -> dict[str, str]:

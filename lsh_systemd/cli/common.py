@@ -174,6 +174,15 @@ def warn_of_limits(app: App, job: "Job") -> None:
         click.echo(f"{click.style('lshctl:', fg='yellow')} {escape_controls(line, keep='')}", err=True)
 
 
+def bar_unless(*, as_json: bool) -> contextlib.AbstractContextManager[None]:
+    """What shows at a terminal how long work comes on; with --json, nothing is said beside the data."""
+    if as_json or not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    from lsh_systemd.cli import bar
+
+    return bar.shown()
+
+
 def with_app(function: F) -> F:
     """Give the command --system and --user, and the App of that scope as its first argument."""
     import functools
@@ -184,7 +193,8 @@ def with_app(function: F) -> F:
     @functools.wraps(function)
     def wrapped(ctx: click.Context, /, own_scope: str | None, **options: Any) -> Any:
         scope = own_scope or ctx.find_root().obj or ("system" if os.getuid() == 0 else "user")
-        return function(App(Scope(scope)), **options)
+        with bar_unless(as_json=bool(options.get("as_json"))):
+            return function(App(Scope(scope)), **options)
 
     return wrapped  # type: ignore[return-value]
 
