@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.system.lsh import Lsh
+from tests.system.machine import Machine
 from tests.system.uml import only_on
 
 FILE = """\
@@ -207,6 +208,7 @@ def test_ctrl_c_at_a_terminal_takes_all_back_and_leaves_it_tidy(lsh: Lsh) -> Non
     before, file = lsh.files(), path(lsh, json.dumps({"jobs": jobs}), name="jobs.json")
     argv = ("script", "--quiet", "--return", "--flush", "--command", f"lshctl apply -f {file}", "/dev/null")
     text = ""
+    assert isinstance(lsh.machine, Machine)
     with lsh.machine.popen(*argv, env={"TERM": "xterm"}, stdin=subprocess.PIPE) as terminal:
         assert terminal.stdin and terminal.stdout
         while "starting timers" not in text:
