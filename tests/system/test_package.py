@@ -1,7 +1,6 @@
 """The Debian package on a machine that has never seen the project: installed, upgraded, removed and purged by apt."""
 
 import hashlib
-import platform
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system import fresh
+from tests.system import fresh, roots
 from tests.system.machine import Machine, Result, eventually
 
 NewMachine = Callable[..., Machine]
@@ -79,10 +78,10 @@ class Host:
 
 def test_a_package_s_life(new_machine: NewMachine, suite: str, tmp_path: Path) -> None:
     packages = fresh.packages()
-    new, supabase = packages["lsh-systemd"], packages["lsh-systemd-supabase"]
+    new, supabase, api = (packages[name] for name in ("lsh-systemd", "lsh-systemd-supabase", "lsh-systemd-api"))
     old = fresh.older(new, "0.0.9", tmp_path)
     machine = new_machine(fresh.FRESH + suite)
-    host = Host(machine, [old, new, supabase])
+    host = Host(machine, [old, new, supabase, api])
 
     host.install(old)
     assert {unit: host.state(unit) for unit in OWN} == dict.fromkeys(OWN, ("active", "enabled"))
@@ -98,6 +97,7 @@ def test_a_package_s_life(new_machine: NewMachine, suite: str, tmp_path: Path) -
 
     _upgrade(host, new)
     _supabase(host, supabase)
+    _api(host, api)
     _removal(host, new)
     _purge(host, jobs="delete" if suite == "bookworm" else "stop")
 
@@ -123,7 +123,7 @@ def _supabase(host: Host, package: Path) -> None:
     assert "lsh-systemd-supabase" in without.stdout + without.stderr
     there = host.machine.run("python3", "--version").stdout.split()[1]
     done = host.install(package, check=False)
-    if there.split(".")[:2] != platform.python_version().split(".")[:2]:
+    if there.rpartition(".")[0] != fresh.python_of(package):
         assert done.returncode != 0
         assert "python3 (<" in done.stdout + done.stderr
         return
@@ -133,9 +133,37 @@ def _supabase(host: Host, package: Path) -> None:
     assert "lsh-systemd-supabase" not in with_it.stdout + with_it.stderr
 
 
+def _api(host: Host, package: Path) -> None:
+    """The HTTP API answers, with what the package brings or Debian has."""
+    without = host.machine.run("lshctl", "api", "enable", check=False)
+    assert without.returncode == 1 and "lsh-systemd-api" in without.stderr, without
+    host.install(package)
+    # Machines share their host's ports.
+    host.machine.run("lshctl", "api", "enable", "--listen", "/run/lsh-test.sock")
+    key = host.machine.run("lshctl", "api", "key", "create", "test", "--role", "admin").stdout.split()[-1]
+    call = (
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--unix-socket",
+        "/run/lsh/api.sock",
+        "--header",
+        f"X-API-Key: {key}",
+    )
+    assert host.machine.run(*call, "http://lsh/health").json()["status"] == "healthy"
+    listed = host.machine.run(*call, "http://lsh/jobs").json()
+    assert "beat" in {job["id"] for job in listed.get("jobs", listed)}
+    host.machine.run(*call, "--request", "POST", "http://lsh/jobs/rare/trigger")
+    eventually(lambda: host.machine.run("lshctl", "runs", "rare", "--json").json(), timeout=60)
+    assert "lsh_" in host.machine.run(*call, "http://lsh/metrics").stdout
+    assert "<form" in host.machine.run(*call, "http://lsh/ui/login").stdout
+    host.machine.run("lshctl", "api", "disable")
+
+
 def _removal(host: Host, new: Path) -> None:
     """Where nothing else was chosen jobs run on, and are known again when the package is back."""
-    host.apt("remove", "lsh-systemd")
+    host.apt("remove", "lsh-systemd", "lsh-systemd-api")
     assert not host.machine.exists("/usr/bin/lshctl")
     assert host.state("lsh-agent.service")[0] == "inactive"
     host.beats_on()
@@ -148,7 +176,7 @@ def _removal(host: Host, new: Path) -> None:
 def _purge(host: Host, *, jobs: str) -> None:
     """Nothing of the machine's is left but the jobs, where that was chosen, and what a user has."""
     host.choose(jobs)
-    host.apt("purge", "lsh-systemd", "lsh-systemd-supabase")
+    host.apt("purge", "lsh-systemd", "lsh-systemd-supabase", "lsh-systemd-api")
     assert host.state("lsh-beat.timer")[0] == "inactive"
     places = ("/etc", "/lib/systemd", "/run/lsh", "/usr/bin", "/usr/lib", "/usr/share", "/var/lib")
     left = host.machine.run("find", *places, "-name", "*lsh[-_.]*", "-o", "-name", "lsh", check=False).stdout.split()
@@ -158,8 +186,17 @@ def _purge(host: Host, *, jobs: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(fresh.BUILT), reason="what has built them has asked its own lintian")
 def test_lintian_finds_nothing() -> None:
     folder = fresh.packages()["lsh-systemd"].parent
     argv = ["lintian", "--allow-root", "--pedantic", "--fail-on=error,warning,pedantic"]
     done = subprocess.run([*argv, *map(str, folder.glob("*.changes"))], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not fresh.BUILT, reason="a part of `make packages`")
+def test_debian_s_own_tests_of_the_package_pass(new_machine: NewMachine, suite: str) -> None:
+    packages = fresh.packages()
+    host = Host(new_machine(fresh.FRESH + suite), [*packages.values()])
+    host.apt("install", *(f"/var/tmp/{package.name}" for package in packages.values()))
+    host.machine.run("sh", f"{roots.PROJECT_INSIDE}/debian/tests/life", timeout=300)
