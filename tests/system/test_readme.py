@@ -32,29 +32,31 @@ LINES_ELSEWHERE = {
     "lshctl fleet join": "a Supabase project: tests/system/test_sharing.py",
     "lshctl fleet enqueue": "the same",
     "lshctl fleet queue": "the same",
+    "lshctl import crontab --dry-run": "cron: tests/system/test_import.py",
+    "sudo lshctl import crontab --take-over": "the same",
+    "sudo lshctl import crontab --user bob": "the same",
 }
 # What the README takes for granted: folders, users, a password store, jobs that others name.
 BEFORE = r"""
 sudo() { "$@"; }
 pass() { echo hunter2; }
-SLACK=https://hooks.slack.example/x
+SLACK=https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ
 id postgres >/dev/null 2>&1 || useradd --system postgres
-mkdir -p /data /backups /srv/a /srv/b /srv/tmp /srv/jobs.d /srv/shop/shop /work /var/spool/cron/crontabs
+mkdir -p /data /backups /srv/a /srv/b /srv/tmp /srv/jobs.d /srv/shop/shop /work
 cd /work
 for job in backup page-me; do lshctl add "$job" -- true; done >/dev/null
 for secret in smtp restic-password; do echo x | lshctl secrets set $secret; done >/dev/null
 echo 'vars: {}' >common.yaml
 echo 'jobs: {}' >/srv/jobs.d/jobs.yaml
 echo 'templates: {mine: {job: {command: "true"}}}' >my-templates.yaml
-for user in root bob; do echo "0 1 * * * echo $user" >/var/spool/cron/crontabs/$user; done
 """
-AFTER = "rm -rf /work /srv/shop /srv/jobs.d /etc/lsh/templates.d /etc/lsh/lsh.toml /etc/lsh/limits.toml /var/spool/cron"
+AFTER = "rm -rf /work /srv/shop /srv/jobs.d /etc/lsh/templates.d /etc/lsh/lsh.toml"
 # What a block begins with → where it goes, and what is typed then. {} is the block; without an entry it is typed.
 SETTINGS = {
     "lshctl metric": "cat >say <<'END'\n{}\nEND\nlshctl add told -- '. /work/say'; lshctl start told --wait",
     "$ lshctl audit": "lshctl add 'Daily Backup' -- true\n{}",
     "# jobs.yaml": "cat >jobs.yaml <<'END'\n{}\nEND",
-    "templates:": "cat >my-templates.yaml <<'END'\n{}\nEND\nlshctl templates add my-templates.yaml --dry-run",
+    "templates:": "cat >my-templates.yaml <<'END'\n{}\nEND\nlshctl templates add my-templates.yaml",
     "# shop/tasks.py": "cat >/srv/shop/shop/tasks.py <<'END'\n{}\nEND\n",
     "from lsh_systemd": "python3 - <<'END'\n{}\nEND",
     "[api]": "cat >/etc/lsh/lsh.toml <<'END'\n{}\nEND\nlshctl prune --dry-run",

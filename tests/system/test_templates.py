@@ -163,11 +163,16 @@ def test_certificates_that_are_not_due_stay_and_others_are_asked_for(lsh: Lsh) -
         lsh.machine.write(f"/etc/letsencrypt/renewal/{name}.conf", LINEAGE.format(name=name))
 
     try:
-        assert ends(lsh, "certificate-renewal") == ("success", "")
+        # Debian's packages before what the machine has of PyPI for lshctl.
+        name = added(lsh, "certificate-renewal")
+        lsh("set", name, "--env", "PYTHONPATH=/usr/lib/python3/dist-packages")
+        runs = [lsh.run(name, check=False)]
         lineage("young.example.org", 89)
-        assert ends(lsh, "certificate-renewal") == ("success", "")
+        runs.append(lsh.run(name, check=False))
+        assert [(run["result"], run["output"]) for run in runs] == [("success", "")] * 2
         lineage("old.example.org", 2)
-        result, said = ends(lsh, "certificate-renewal")  # nobody answers here
+        run = lsh.run(name, check=False)  # nobody answers here
+        result, said = run["result"], run["output"]
         assert result == "exit-code" and "old.example.org" in said and "young.example.org" not in said
     finally:
         lsh.machine.run("rm", "-rf", "/etc/letsencrypt")
@@ -176,7 +181,7 @@ def test_certificates_that_are_not_due_stay_and_others_are_asked_for(lsh: Lsh) -
 @pytest.mark.parametrize("scope", ["system"], indirect=True)
 def test_disks_are_asked_by_smartctl(lsh: Lsh) -> None:
     assert ends(lsh, "smart-check") == ("success", "")  # a container has none
-    lsh.machine.run("ln", "-s", "/dev/null", "/dev/sda")
+    lsh.machine.run("mknod", "/dev/sda", "c", "1", "3")  # /dev/null's numbers: nothing that answers as a disk does
     try:
         result, said = ends(lsh, "smart-check")
         assert result == "exit-code" and "/dev/sda could not be asked" in said and "is failing" not in said
