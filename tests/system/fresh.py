@@ -53,13 +53,6 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return {path.name.partition("_")[0]: path for path in folder.glob("*.deb")}
 
 
-def python_of(package: Path) -> str | None:
-    """The one version of Python that the package is for, as "3.11"; None for one that takes any."""
-    depends = roots._call("dpkg-deb", "--field", str(package), "Depends")
-    found = re.search(r"python3 \(>= (\d+\.\d+)~\), python3 \(<<", depends)
-    return found[1] if found else None
-
-
 def _sources_key() -> str:
     digest = hashlib.sha256()
     for source in ("lsh_systemd", *_SOURCES):
