@@ -181,7 +181,7 @@ def test_certificates_that_are_not_due_stay_and_others_are_asked_for(lsh: Lsh) -
 @pytest.mark.parametrize("scope", ["system"], indirect=True)
 def test_disks_are_asked_by_smartctl(lsh: Lsh) -> None:
     assert ends(lsh, "smart-check") == ("success", "")  # a container has none
-    lsh.machine.run("mknod", "/dev/sda", "c", "1", "3")  # /dev/null's numbers: nothing that answers as a disk does
+    lsh.machine.run("mknod", "/dev/sda", "b", "250", "0")  # a disk that nobody drives
     try:
         result, said = ends(lsh, "smart-check")
         assert result == "exit-code" and "/dev/sda could not be asked" in said and "is failing" not in said
