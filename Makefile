@@ -1,7 +1,7 @@
 # `make help` shows what there is. Everything lands in .venv and .cache; nothing outside but the Debian packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint fmt bench roots clean
+.PHONY: help setup demo test packages torture lint fmt bench roots clean
 
 PYTHON := .venv/bin/python
 # The booted machines need root; a person without it has sudo.
@@ -24,6 +24,9 @@ test: setup roots ## unit tests, then tests on a Supabase of their own and on bo
 	$(PYTHON) -m pytest tests/unit
 	$(AS_ROOT) $(PYTHON) -m pytest tests/supabase
 	$(AS_ROOT) $(PYTHON) -m pytest tests/system -n 3 --dist loadgroup --durations=25 --durations-min=10
+
+packages: setup ## build the Debian packages on Debian 12, 13 and testing, and try them there; SUITES=trixie: one of them
+	$(AS_ROOT) $(PYTHON) -m tests.system.packages $(SUITES)
 
 SECONDS := 600
 SEED :=

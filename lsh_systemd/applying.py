@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lsh_systemd import audit, checks, follow, hooks
+from lsh_systemd import audit, checks, follow, hooks, progress
 from lsh_systemd.batch import Batch, Change
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.jobs import Found
@@ -117,7 +117,7 @@ class Applier:
         new = [step.wanted.job for step in steps if step.action == "add" and step.wanted]
         taken = self._batch.check_free(new) if new else {}
         planned = []
-        for step in steps:
+        for step in progress.each("looking at jobs", steps):
             each = step.wanted
             if each is None or step.action == "unchanged":
                 planned.append(step)

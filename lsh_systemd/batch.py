@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lsh_systemd import audit, daemons, follow, unit
+from lsh_systemd import audit, daemons, follow, progress, unit
 from lsh_systemd.control import Control, JobExists
 from lsh_systemd.errors import BadInput, LshError, refused
 from lsh_systemd.job import PREFIX, Job
@@ -164,7 +164,7 @@ class Batch(Control):
             if change.found and change.found.service in failed:
                 self.manager.reset_failed(change.found.service)
         self._stop_all(change for change in changes if change.stops)
-        for change in changes:
+        for change in progress.each("preparing", changes):
             self._prepare(change)
         folder.write({name: text for change in changes for name, text in change.files.items()})
         folder.remove(*(name for change in changes if change.id not in busy for name in change.goes))

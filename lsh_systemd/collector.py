@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from lsh_systemd import progress
 from lsh_systemd.fold import Fold
 from lsh_systemd.gap import Gap
 from lsh_systemd.journal import LATE_USEC, Journal, boot_of
@@ -54,10 +55,17 @@ class Collector:
         self._known, self._trusted, self._triggers = known, trusted, triggers
         self._on_gap = on_gap
         self.settling = False
+        self._first_usec = 0  # when the first entry that was looked at was written
         self._left: int | None = None  # when the first entry was written that was not taken (µs since 1970)
 
     def collect(self) -> int:
         """Collect all that is in the journal now, records of this very moment included; the number of changes."""
+        try:
+            return self._collect()
+        finally:
+            progress.tell("reading the journal", 1, 1)
+
+    def _collect(self) -> int:
         total, asked = 0, time.time() * 1e6
         while True:
             changed = self.step()
@@ -119,6 +127,8 @@ class Collector:
         tails = {each: self._journal.tail(each) for each in [*([boot_of(cursor)] if cursor else []), *boots]}
         for at, realtime, entry in self._journal.events(cursor, boots):
             self._left = realtime
+            self._first_usec = self._first_usec or realtime
+            progress.tell("reading the journal", realtime - self._first_usec, now - self._first_usec)
             batch.first_usec = batch.first_usec or realtime
             if batch.entries >= most:
                 return batch

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from lsh_systemd import checks, crontab, crontabs
+from lsh_systemd import checks, crontab, crontabs, progress
 from lsh_systemd.batch import Batch, Change
 from lsh_systemd.cronjobs import Account, base_name, free_name, job_from
 from lsh_systemd.crontab import Crontab, Entry, Form
@@ -149,7 +149,7 @@ class Importer:
                     claimed.add(found.id)
                     break
         steps = []
-        for at, (source, entry, job) in enumerate(drafts):
+        for at, (source, entry, job) in enumerate(progress.each("looking at lines", drafts)):
             if twin := twins.get(at):
                 steps.append(Step(source=source, entry=entry, job=twin.valid_job, action="unchanged", found=twin))
                 if not twin.pair.enabled:

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -183,7 +184,12 @@ def _collected_by_child(scope: Scope, jobs: Jobs) -> bool:
                 collect(scope, Store(path(scope)), jobs)
                 status = 0
             os._exit(status)
-        _, ended = os.waitpid(child, 0)
+        try:
+            _, ended = os.waitpid(child, 0)
+        except KeyboardInterrupt:  # it may have been for us alone; and nothing is said while the child still speaks
+            os.kill(child, signal.SIGINT)
+            os.waitpid(child, 0)
+            raise
         if not os.WIFSIGNALED(ended):
             return os.waitstatus_to_exitcode(ended) == 0
     return False

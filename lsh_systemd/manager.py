@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lsh_systemd import progress
 from lsh_systemd.errors import LshError
 from lsh_systemd.scope import Scope, runtime_dir
 
@@ -30,6 +31,8 @@ _RELOAD_TIMEOUT_MS = 300_000
 _CALL_TIMEOUT_MS = 60_000
 # dbus-daemon's system bus refuses a connection more than 128 pending replies.
 _IN_FLIGHT = 100
+# Starts asked for at a time: enough that systemd never waits for us, and so few that what they begin is done meanwhile.
+_ORDERS_IN_FLIGHT = 8
 # Of two threads that wait for answers at once, one could take the other's, which would then wait for ever.
 _answering = threading.Lock()
 
@@ -153,22 +156,29 @@ class Manager:
 
     def start_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
         """Start all these units; the ActiveState of those that have not become active. Raises the first refusal."""
-        return self._order_many("StartUnit", units, {"active", "failed"}, "active", seconds)
+        return self._order_many("StartUnit", "starting timers", units, {"active", "failed"}, "active", seconds)
 
     def stop_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
         """Stop all these units; the ActiveState of those that have not come to an end. Raises the first refusal."""
-        return self._order_many("StopUnit", units, {"inactive", "failed"}, "inactive failed", seconds)
+        return self._order_many(
+            "StopUnit", "stopping timers", units, {"inactive", "failed"}, "inactive failed", seconds
+        )
 
     def _order_many(
-        self, method: str, units: Sequence[str], ends: set[str], good: str, seconds: float
+        self, method: str, what: str, units: Sequence[str], ends: set[str], good: str, seconds: float
     ) -> dict[str, str]:
         from gi.repository import GLib
 
         left: dict[str, str] = {}
         for start in range(0, len(units), _IN_FLIGHT):
+            progress.tell(what, start, len(units))
             some = units[start : start + _IN_FLIGHT]
             answers = self._call_many(
-                (MANAGER_PATH, f"{SYSTEMD}.Manager", method, GLib.Variant("(ss)", (unit, "replace"))) for unit in some
+                (
+                    (MANAGER_PATH, f"{SYSTEMD}.Manager", method, GLib.Variant("(ss)", (unit, "replace")))
+                    for unit in some
+                ),
+                in_flight=_ORDERS_IN_FLIGHT,
             )
             for answer in answers:
                 if isinstance(answer, GLib.Error):
@@ -177,26 +187,25 @@ class Manager:
             # loses its connection (seen on 252).
             states = self._wait_many(some, ends, seconds)
             left |= {unit: state for unit, state in states.items() if state not in good.split()}
+        progress.tell(what, len(units), len(units))
         return left
 
     def _wait_many(self, units: Sequence[str], ends: set[str], seconds: float) -> dict[str, str]:
         """Wait until the ActiveState of each unit is one of ``ends``, or systemd has nothing more to do with it; the
         states that they have then."""
-        pause, until, states, waiting = 0.001, time.monotonic() + seconds, dict.fromkeys(units, ""), list(units)
+        pause, until, states, waiting = 0.001, time.monotonic() + seconds, dict.fromkeys(units, "inactive"), list(units)
         while waiting and time.monotonic() < until:
-            queued = self.get_many([(unit, UNIT, "Job") for unit in waiting])  # first: what it led to is read after it
-            told = self.get_many([(unit, UNIT, "ActiveState") for unit in waiting])
-            states |= {unit: str(state or "inactive") for unit, state in zip(waiting, told, strict=True)}
-            waiting = [
-                unit for unit, job in zip(waiting, queued, strict=True) if job and job[0] and states[unit] not in ends
-            ]
+            (rows,) = self._call("ListUnitsByNames", "(as)", waiting)
+            states |= {row[0]: row[3] for row in rows}
+            queued = {row[0] for row in rows if row[7]}
+            waiting = [unit for unit in waiting if unit in queued and states[unit] not in ends]
             if waiting:
                 time.sleep(pause)
                 pause = min(pause * 2, 0.1)
         return states
 
-    def _call_many(self, calls: Iterable[tuple[str, str, str, Any]]) -> list[Any]:
-        """The answers to calls of (object, interface, method, arguments), many of them in flight at a time; the
+    def _call_many(self, calls: Iterable[tuple[str, str, str, Any]], *, in_flight: int = _IN_FLIGHT) -> list[Any]:
+        """The answers to calls of (object, interface, method, arguments), so many of them in flight at a time; the
         GLib.Error in the place of one that failed."""
         from gi.repository import GLib
 
@@ -218,7 +227,7 @@ class Manager:
                     SYSTEMD, path, interface, method, arguments, None, 0, _CALL_TIMEOUT_MS, None, answered, index
                 )
                 pending += 1
-                while pending >= _IN_FLIGHT:
+                while pending >= in_flight:
                     context.iteration(True)
             while pending:
                 context.iteration(True)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
+from lsh_systemd import progress
 from lsh_systemd.config import Config
 from lsh_systemd.jobs import Found, Jobs
 from lsh_systemd.scope import Scope
@@ -108,6 +109,6 @@ def _needed(store: Store, scope: Scope, jobs: Iterable[Found]) -> dict[str, int]
 
 
 def _in_batches(store: Store, remove: Callable[[Iterable[str]], None], runs: Sequence[Ended]) -> None:
-    for start in range(0, len(runs), _BATCH):
+    for start in progress.each("removing runs", range(0, len(runs), _BATCH)):
         with store.transaction():
             remove(each.id for each in runs[start : start + _BATCH])

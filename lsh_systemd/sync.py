@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from lsh_systemd import __version__, analyze, connect, host, ledger, mirrored
+from lsh_systemd import __version__, analyze, connect, host, ledger, mirrored, progress
 from lsh_systemd.errors import LshError
 from lsh_systemd.jobs import Jobs
 from lsh_systemd.manager import Manager
@@ -82,7 +82,7 @@ class Sync:
     ) -> None:
         self.unsent, self.remote = unsent, remote
         self._host, self._owner, self._facts, self._jobs = host, owner, facts, jobs
-        self._batch = batch
+        self._batch, self._total = batch, 0
 
     def run(self) -> Tally:
         """Send all that there is. Raises what the server's answer was, or that there was none; how it went is noted."""
@@ -103,6 +103,7 @@ class Sync:
         return tally
 
     def _run(self, tally: Tally, before: Progress) -> None:
+        self._total = sum(self.unsent.waiting().values())
         self._check_schema()
         self._send_host()
         self._send_jobs(tally)
@@ -140,6 +141,8 @@ class Sync:
             self.unsent.settle_jobs({each: digests[each] for each, _ in part}, refused)
             tally.sent["jobs"] += len(part) - len(refused)
             tally.refused += len(refused)
+        done = sum(tally.sent.values()) + tally.refused
+        progress.tell("sending", done, max(done, self._total))
         gone = sorted(known.keys() - rows.keys())
         if gone:
             where = {"on_host": self._host, "of_scope": self._owner}

@@ -151,6 +151,8 @@ def parsed(address: str) -> tuple[str, int]:
 def for_socket(address: str) -> str:
     """The same as systemd's ListenStream= takes it, for which a port alone would be that of all addresses. Raises
     BadInput."""
+    if "/" in address:
+        raise BadInput(f"{visible(address)} is no HOST:PORT", hint="a Unix socket is listened on besides, in any case")
     host, number = parsed(address)
     try:
         told = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lsh_systemd.api.keys import Keys
 
 
+_INSTALL = "apt install lsh-systemd-api, or pip install 'lsh-systemd[api]' where lshctl is"
+
+
 @click.group("api")
 def api_command() -> None:
     """Serve jobs and runs over HTTP.
@@ -206,7 +209,12 @@ def _extra() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("lsh_systemd"):
             raise
-        raise LshError(f"the HTTP API needs {error.name}", hint="pip install 'lsh-systemd[api]'") from None
+        raise LshError(f"the HTTP API needs {error.name}", hint=_INSTALL) from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "fastapi":
+            raise
+        # Debian 12's does not know the Annotated arguments of our routes.
+        raise LshError("the FastAPI that is installed is too old for the HTTP API", hint=_INSTALL) from None
 
 
 def _warn_of_environment(app: App) -> None:

@@ -187,6 +187,15 @@ def _app(scope: str) -> App:
     return app
 
 
+def bar_unless(*, as_json: bool) -> contextlib.AbstractContextManager[None]:
+    """What shows at a terminal how long work comes on; with --json, nothing is said beside the data."""
+    if as_json or not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    from lsh_systemd.cli import bar
+
+    return bar.shown()
+
+
 def with_app(function: F) -> F:
     """Give the command --system and --user, and the App of that scope as its first argument."""
     import functools
@@ -197,7 +206,8 @@ def with_app(function: F) -> F:
     @functools.wraps(function)
     def wrapped(ctx: click.Context, /, own_scope: str | None, **options: Any) -> Any:
         scope = own_scope or ctx.find_root().obj or ("system" if os.getuid() == 0 else "user")
-        return function(_app(scope), **options)
+        with bar_unless(as_json=bool(options.get("as_json"))):
+            return function(_app(scope), **options)
 
     return wrapped  # type: ignore[return-value]
 

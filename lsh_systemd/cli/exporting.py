@@ -15,23 +15,25 @@ if TYPE_CHECKING:
     from lsh_systemd.job import Job
     from lsh_systemd.jobs import Found
 
+_IN_CONTAINERS = ("kubernetes", "nomad")
+
 
 @click.command("export")
 @click.argument("names", metavar="[JOB...]", nargs=-1)
 @click.option(
     "--format",
     "target",
-    type=click.Choice(["yaml", "toml", "json", "csv", "crontab", "systemd", "ansible", "kubernetes"]),
+    type=click.Choice(["yaml", "toml", "json", "csv", "crontab", "systemd", "ansible", "kubernetes", "nomad"]),
     default="crontab",
     help="yaml, toml and json are job files, which `lshctl apply` takes back; systemd: the unit files; ansible: a play "
-    "with lsh.systemd.lsh_job; kubernetes: CronJobs.",
+    "with lsh.systemd.lsh_job; kubernetes: CronJobs; nomad: a line of JSON a job, as `nomad job run -json -` takes it.",
 )
 @click.option(
     "--form",
     type=click.Choice(["user", "system"]),
     help="Of a crontab. system: with a user column, as /etc/cron.d (the default for jobs of the machine).",
 )
-@click.option("--image", metavar="IMAGE", help="What the containers of CronJobs run.")
+@click.option("--image", metavar="IMAGE", help="What the containers run (kubernetes, nomad).")
 @with_app
 def export_command(app: App, names: tuple[str, ...], target: str, form: str | None, image: str | None) -> None:
     """Write jobs in another form.
@@ -42,11 +44,14 @@ def export_command(app: App, names: tuple[str, ...], target: str, form: str | No
     \b
     lshctl export --format yaml >jobs.yaml
     lshctl export --format crontab daily-backup
+    lshctl export --format nomad --image debian:13 daily-backup | nomad job run -json -
     """
     if form and target != "crontab":
         raise BadInput("--form is for --format crontab")
-    if (image is None) == (target == "kubernetes"):
-        raise BadInput("--image and --format kubernetes go together", hint="--format kubernetes --image debian:13")
+    if (image is not None) != (target in _IN_CONTAINERS):
+        raise BadInput(
+            f"--image goes with --format {' and '.join(_IN_CONTAINERS)}", hint="--format kubernetes --image debian:13"
+        )
     founds = list(map(app.jobs.get, names)) if names else app.jobs.all()
     for found in founds:
         if found.job is None:
@@ -56,8 +61,8 @@ def export_command(app: App, names: tuple[str, ...], target: str, form: str | No
         _print_crontab(app, readable, form)
     elif target == "systemd":
         _print_units([found for found, _ in readable])
-    elif target == "kubernetes":
-        _print_cronjobs(readable, str(image))
+    elif target in _IN_CONTAINERS:
+        _print_in_containers(readable, target, str(image))
     elif target == "csv":
         _print_csv(readable)
     else:
@@ -75,11 +80,12 @@ def _print_crontab(app: App, readable: "Sequence[tuple[Found, Job]]", form: str 
     _print_exported(exported)
 
 
-def _print_cronjobs(readable: "Sequence[tuple[Found, Job]]", image: str) -> None:
-    from lsh_systemd import analyze, kubernetes
+def _print_in_containers(readable: "Sequence[tuple[Found, Job]]", target: str, image: str) -> None:
+    from lsh_systemd import analyze, kubernetes, nomad
 
+    export = kubernetes.export if target == "kubernetes" else nomad.export
     jobs = [(job, found.pair.enabled) for found, job in readable]
-    _print_exported(kubernetes.export(jobs, image=image, local_zone=analyze.local_zone()))
+    _print_exported(export(jobs, image=image, local_zone=analyze.local_zone()))
 
 
 def _print_exported(exported: "Exported") -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lsh_systemd.cli.common import App, dry_run_option, json_option, print_json, say
+from lsh_systemd.cli.common import App, bar_unless, dry_run_option, json_option, print_json, say
 from lsh_systemd.cli.table import print_table
 from lsh_systemd.errors import BadInput
 from lsh_systemd.scope import Scope
@@ -69,6 +69,7 @@ def crontab_command(
     from lsh_systemd import crontabs
     from lsh_systemd.importer import Importer
 
+    ctx.with_resource(bar_unless(as_json=as_json))
     app = App(Scope(ctx.find_root().obj or ("system" if os.getuid() == 0 else "user")))
     sources, skipped = _sources(app.scope, file, user, system, form)
     if take_over:

@@ -6,6 +6,7 @@ there: any change of that file makes all roots of all clones anew.)
 """
 
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -15,6 +16,8 @@ from tests.system import roots
 
 FRESH = "fresh-"  # before a suite's name
 PACKAGES = roots.CACHE / "deb-of-tests"
+# Built elsewhere (by `make packages`), they are taken as they are.
+BUILT = os.environ.get("LSH_PACKAGES")
 _DEBIAN = "systemd systemd-sysv dbus dbus-user-session libpam-systemd passwd".split()
 # What a package is made of, besides lsh_systemd/ itself.
 _SOURCES = "debian units packaging pyproject.toml README.md LICENSE".split()
@@ -23,7 +26,7 @@ _SOURCES = "debian units packaging pyproject.toml README.md LICENSE".split()
 def ensure(suite: str) -> Path:
     """The fresh root of "fresh-SUITE", made now if it is not there yet (about half a minute)."""
     roots.ROOTS.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256((Path(__file__).read_text() + " ".join(_depends())).encode()).hexdigest()[:12]
+    key = hashlib.sha256((Path(__file__).read_text() + " ".join(_depends(suite))).encode()).hexdigest()[:12]
     root = roots.ROOTS / f"{suite}-{key}"
     with roots._locked(roots.ROOTS / f"{suite}.lock"):
         if not root.is_dir():
@@ -34,6 +37,8 @@ def ensure(suite: str) -> Path:
 
 def packages() -> dict[str, Path]:
     """The project's packages by name, built now if the project has changed since (half a minute)."""
+    if BUILT:
+        return _by_name(Path(BUILT))
     PACKAGES.mkdir(parents=True, exist_ok=True)
     with roots._locked(PACKAGES / "lock"):
         key, built = _sources_key(), PACKAGES / "built-from"
@@ -41,7 +46,11 @@ def packages() -> dict[str, Path]:
             built.unlink(missing_ok=True)
             roots._call(str(roots.PROJECT / "packaging/dev/deb"), "--binary", str(PACKAGES))
             built.write_text(key)
-    return {path.name.partition("_")[0]: path for path in PACKAGES.glob("*.deb")}
+    return _by_name(PACKAGES)
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    return {path.name.partition("_")[0]: path for path in folder.glob("*.deb")}
 
 
 def _sources_key() -> str:
@@ -54,12 +63,13 @@ def _sources_key() -> str:
     return digest.hexdigest()
 
 
-def _depends() -> list[str]:
-    """The Debian packages that ours depend on, by name."""
+def _depends(suite: str) -> list[str]:
+    """The Debian packages that ours depend on in that release, by name."""
     control = (roots.PROJECT / "debian/control").read_text()
     fields = "".join(re.findall(r"^Depends:\n((?: .*\n)+)", control, re.MULTILINE))
     names = {line.split()[0].rstrip(",") for line in fields.splitlines()}
-    return sorted({"python3", *(name for name in names if not name.startswith(("$", "lsh-systemd")))})
+    api = () if suite == f"{FRESH}bookworm" else ("python3-fastapi", "python3-uvicorn")
+    return sorted({"python3", "curl", *api, *(name for name in names if not name.startswith(("$", "lsh-systemd")))})
 
 
 def _build(suite: str, root: Path) -> None:
@@ -73,7 +83,7 @@ def _build(suite: str, root: Path) -> None:
         '--aptopt=APT::Install-Recommends "false"',
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         "--skip=cleanup/apt",  # lists and downloads stay
-        f'--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" {download} {" ".join(_depends())}',
+        f'--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" {download} {" ".join(_depends(suite))}',
         *(suite.removeprefix(FRESH), str(unfinished), *roots._mirror()),
     )
     (unfinished / roots.PROJECT_INSIDE.lstrip("/")).parent.mkdir()

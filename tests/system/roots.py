@@ -30,7 +30,8 @@ PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd polkitd passwd "
     "python3 python3-gi python3-pydbus python3-systemd tzdata tar gzip procps util-linux bsdutils curl "
     "openssh-client openssh-server git "
-    "borgbackup logrotate restic rsync"  # what templates call
+    # what templates call
+    "borgbackup bsd-mailx certbot logrotate msmtp-mta openssl restic rsync smartmontools unattended-upgrades"
 ).split()
 FROM_DEBIAN = {"pydbus", "systemd-python"}  # among PACKAGES already; pip would have to build them
 
@@ -42,7 +43,8 @@ PYCACHE_INSIDE = "/opt/lsh/pycache"
 
 # Nothing of these is under test; they start at odd moments, fail in a container, or would take this host's port 22.
 MASKED = (
-    "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer logrotate.timer systemd-pstore.service "
+    "apt-daily.timer apt-daily-upgrade.timer certbot.timer dpkg-db-backup.timer fstrim.timer logrotate.timer "
+    "smartmontools.service systemd-pstore.service unattended-upgrades.service "
     "console-getty.service getty@.service dev-hugepages.mount sys-fs-fuse-connections.mount "
     "ssh.service ssh.socket sshd-unix-local.socket sshd-vsock.socket"
 ).split()

@@ -1,9 +1,14 @@
 """lshctl apply and diff: the machine's jobs become those of the files, all or none, whatever dies in between."""
 
 import json
+import subprocess
 from typing import Any
 
+import pytest
+
 from tests.system.lsh import Lsh
+from tests.system.machine import Machine
+from tests.system.uml import only_on
 
 FILE = """\
 project: {n}
@@ -193,3 +198,27 @@ def test_what_is_exported_is_applied_as_the_same_jobs(lsh: Lsh) -> None:
     assert units.startswith(f"# {lsh.folder}/lsh-{ids[0]}.service\n") and "OnCalendar=" in units
     head, *rows = lsh("export", "--format", "csv", *ids).stdout.splitlines()
     assert head.startswith("id,name,schedule") and len(rows) == 3
+
+
+@only_on("forky")
+@pytest.mark.parametrize("scope", ["system"], indirect=True)
+def test_ctrl_c_at_a_terminal_takes_all_back_and_leaves_it_tidy(lsh: Lsh) -> None:
+    n = lsh.new_name()
+    jobs = {f"{n}-{at}": {"schedule": f"{at % 60} 3 * * *", "command": "true"} for at in range(600)}
+    before, file = lsh.files(), path(lsh, json.dumps({"jobs": jobs}), name="jobs.json")
+    argv = ("script", "--quiet", "--return", "--flush", "--command", f"lshctl apply -f {file}", "/dev/null")
+    text = ""
+    assert isinstance(lsh.machine, Machine)
+    with lsh.machine.popen(*argv, env={"TERM": "xterm"}, stdin=subprocess.PIPE) as terminal:
+        assert terminal.stdin and terminal.stdout
+        while "starting timers" not in text:
+            more = terminal.stdout.read(1)
+            assert more, text
+            text += more
+        terminal.stdin.write("\x03")
+        terminal.stdin.flush()
+        text += terminal.stdout.read()
+    assert terminal.returncode == 130 and "%  starting timers" in text
+    assert text.endswith("\n\x1b[Kinterrupted\n"), text[-200:]  # read as text: \r is \n
+    assert lsh.files() == before
+    lsh.check_fresh()

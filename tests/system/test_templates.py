@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.system.lsh import Lsh
+from tests.system.machine import eventually
+from tests.system.receiver import Mail
 from tests.system.test_apply import path
 
 
@@ -110,3 +112,138 @@ def test_templates_call_the_real_tools(lsh: Lsh, secret: str) -> None:
     assert call("ls", f"{folder}/app") == "log.1\n"
     assert ends(lsh, "journal-cleanup", "keep=30d", "size=2G")[0] == "success"
     assert ends(lsh, "fstrim")[0] == "success"
+
+
+@pytest.mark.parametrize("scope", ["system"], indirect=True)
+def test_the_mail_is_sent_by_the_machine_s_mail(lsh: Lsh) -> None:
+    with Mail() as mail:
+        lsh.machine.write("/etc/msmtprc", f"account default\nhost 127.0.0.1\nport {mail.port}\nfrom root@example.org\n")
+        try:
+            result, said = ends(lsh, "disk-monitor", "percent=1", "to=ops@example.org")
+            assert result == "success", said
+            eventually(lambda: mail.messages)
+        finally:
+            lsh.machine.run("rm", "/etc/msmtprc")
+    (message,) = mail.messages
+    assert (message["subject"], message["to"]) == ("Disk Space Alert", "ops@example.org")
+    assert "Mounted on" in message.get_content()  # the table's head: "Use%" is more than "1", too
+
+
+LINEAGE = """\
+version = 2.1.0
+archive_dir = /etc/letsencrypt/archive/{name}
+cert = /etc/letsencrypt/live/{name}/cert.pem
+privkey = /etc/letsencrypt/live/{name}/privkey.pem
+chain = /etc/letsencrypt/live/{name}/chain.pem
+fullchain = /etc/letsencrypt/live/{name}/fullchain.pem
+[renewalparams]
+account = 0123456789abcdef0123456789abcdef
+authenticator = standalone
+server = https://127.0.0.1:9/directory
+key_type = rsa
+"""
+CERTIFICATE = """\
+set -eu
+mkdir -p /etc/letsencrypt/archive/$1 /etc/letsencrypt/live/$1 /etc/letsencrypt/renewal
+cd /etc/letsencrypt/archive/$1
+openssl req -quiet -x509 -newkey rsa:2048 -nodes -days $2 -subj /CN=$1 -addext subjectAltName=DNS:$1 \
+    -keyout privkey1.pem -out cert1.pem 2>/dev/null ||
+    openssl req -x509 -newkey rsa:2048 -nodes -days $2 -subj /CN=$1 -addext subjectAltName=DNS:$1 \
+        -keyout privkey1.pem -out cert1.pem 2>/dev/null
+cp cert1.pem chain1.pem
+cp cert1.pem fullchain1.pem
+for part in cert chain fullchain privkey; do ln -sf ../../archive/$1/${part}1.pem ../../live/$1/$part.pem; done
+"""
+
+
+@pytest.mark.parametrize("scope", ["system"], indirect=True)
+def test_certificates_that_are_not_due_stay_and_others_are_asked_for(lsh: Lsh) -> None:
+    def lineage(name: str, days: int) -> None:
+        lsh.machine.run("sh", "-s", name, str(days), input=CERTIFICATE)
+        lsh.machine.write(f"/etc/letsencrypt/renewal/{name}.conf", LINEAGE.format(name=name))
+
+    try:
+        # Debian's packages before what the machine has of PyPI for lshctl.
+        name = added(lsh, "certificate-renewal")
+        lsh("set", name, "--env", "PYTHONPATH=/usr/lib/python3/dist-packages")
+        runs = [lsh.run(name, check=False)]
+        lineage("young.example.org", 89)
+        runs.append(lsh.run(name, check=False))
+        assert [(run["result"], run["output"]) for run in runs] == [("success", "")] * 2
+        lineage("old.example.org", 2)
+        run = lsh.run(name, check=False)  # nobody answers here
+        result, said = run["result"], run["output"]
+        assert result == "exit-code" and "old.example.org" in said and "young.example.org" not in said
+    finally:
+        lsh.machine.run("rm", "-rf", "/etc/letsencrypt")
+
+
+@pytest.mark.parametrize("scope", ["system"], indirect=True)
+def test_disks_are_asked_by_smartctl(lsh: Lsh) -> None:
+    assert ends(lsh, "smart-check") == ("success", "")  # a container has none
+    lsh.machine.run("mknod", "/dev/sda", "b", "250", "0")  # a disk that nobody drives
+    try:
+        result, said = ends(lsh, "smart-check")
+        assert result == "exit-code" and "/dev/sda could not be asked" in said and "is failing" not in said
+    finally:
+        lsh.machine.run("rm", "/dev/sda")
+
+
+# A repository with a newer version of a package that is installed, and apt that knows no other one.
+REPOSITORY = """\
+set -eu
+mkdir -p $1/repo $1/lists/partial $1/empty $1/tree/DEBIAN
+cd $1
+for version in 1 2; do
+    cat >tree/DEBIAN/control <<END
+Package: lsh-dummy
+Version: $version
+Architecture: all
+Maintainer: Somebody <somebody@example.org>
+Description: nothing
+END
+    dpkg-deb --root-owner-group --build tree repo/lsh-dummy_$version.deb >/dev/null
+done
+dpkg --install repo/lsh-dummy_1.deb >/dev/null
+cd repo
+rm lsh-dummy_1.deb
+sum() { sha256sum $1 | cut -d' ' -f1; }
+size() { stat -c %s $1; }
+cat ../tree/DEBIAN/control - >Packages <<END
+Filename: ./lsh-dummy_2.deb
+Size: $(size lsh-dummy_2.deb)
+SHA256: $(sum lsh-dummy_2.deb)
+END
+cat >Release <<END
+Origin: Test
+Suite: test
+Codename: test
+Architectures: all $(dpkg --print-architecture)
+Date: $(LC_ALL=C date -Ru)
+SHA256:
+ $(sum Packages) $(size Packages) Packages
+END
+echo "deb [trusted=yes] file:$1/repo ./" >../sources.list
+cat >../apt.conf <<END
+Dir::Etc::SourceList "$1/sources.list";
+Dir::Etc::SourceParts "$1/empty";
+Dir::State::Lists "$1/lists";
+#clear Unattended-Upgrade::Origins-Pattern;
+Unattended-Upgrade::Origins-Pattern { "origin=Test"; };
+END
+"""
+
+
+@pytest.mark.parametrize("scope", ["system"], indirect=True)
+def test_upgrades_are_installed(lsh: Lsh) -> None:
+    folder, name = lsh.new_path(), lsh.new_name()
+    lsh.machine.run("sh", "-s", folder, input=REPOSITORY)
+    apt = f"APT_CONFIG={folder}/apt.conf"
+    lsh("add", name, "--template", "unattended-upgrades", "--env", apt)
+    try:
+        run = lsh.run(name, check=False)
+        assert run["result"] == "success", run["output"]
+        installed = lsh.machine.run("dpkg-query", "--show", "--showformat=${Version}", "lsh-dummy").stdout
+        assert installed == "2", run["output"]
+    finally:
+        lsh.machine.run("dpkg", "--purge", "lsh-dummy", check=False)

@@ -143,6 +143,8 @@ def test_templates_are_listed_shown_and_added(home: Path) -> None:
         (["add", "--template", "onw", "--set", "n=1"], "did you mean own?"),
         (["add", "x", "--set", "n=1", "--", "y"], "--set goes with --template"),
         (["export", "--format", "kubernetes"], "--image"),
+        (["export", "--format", "nomad"], "--image"),
+        (["export", "--image", "debian:13"], "--format kubernetes and nomad"),
     ]:
         result = run(cli.main, ["--user", *words])
         assert result.exit_code == 2 and said in result.stderr, result.stderr

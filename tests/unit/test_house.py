@@ -16,10 +16,10 @@ MAX_LINES = 400
 # A module imports from lower floors and from its own; on floor 2, where each module is the door to one thing outside,
 # never from its own. A package (cli, api) counts as one module.
 FLOORS = {
-    0: "errors",
+    0: "errors progress",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
     "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields "
-    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored playbook plots pythonjobs "
+    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored nomad playbook plots pythonjobs "
     "pythonspec queueing retry rollup rows run said sandbox schedule scope sharing shellwords span spec stats "
     "surprises text timetable unit writers zones",
     2: "alertfile analyze caps checkout config cputime crontabs environment figures heldruns host ics interpreter "

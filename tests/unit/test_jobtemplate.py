@@ -179,3 +179,12 @@ def test_what_no_run_can_bring(template: str, name: str, given: dict[str, Any]) 
 def test_a_job_s_own_pattern_cannot_widen_the_template_s(own: str) -> None:
     with pytest.raises(BadInput):
         Parameter(name="a", pattern="[a-z]+").run_pattern(own)
+
+
+def test_each_template_that_is_shipped_is_run_with_the_real_tool() -> None:
+    """On the booted machines, or, those for PostgreSQL, beside a real server."""
+    tests = Path(__file__).parents[1]
+    text = "".join((tests / name / "test_templates.py").read_text() for name in ("system", "supabase"))
+    shipped = specfiles.templates(Scope.SYSTEM)
+    assert len(shipped) > 15
+    assert [name for name in shipped if f'"{name}"' not in text] == []

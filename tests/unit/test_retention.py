@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsh_systemd import unit
@@ -100,6 +100,7 @@ def test_what_is_left_in_the_ledger() -> None:
     assert left[8].output_bytes == 2
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 400), st.booleans()), max_size=30),
     st.integers(0, 400),
