@@ -25,6 +25,8 @@ from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls
 
 # Three times at most: what has been claimed by a request whose answer was lost is told again.
+# What the journal is to have of a reason.
+_LONGEST_REASON = 500
 _TRIES = 3
 _TIMEOUT_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
@@ -59,9 +61,9 @@ def decide(scope: Scope, found: Found, manager: Manager) -> Verdict:
         if job.fleet_unreachable == "run":
             return Verdict()
         return Verdict(reason=escape_controls(f"{UNASKED}: {error.message}", keep=""))
-    if answer["won"]:
-        return Verdict(token=int(answer["token"]))
-    return Verdict(reason=escape_controls(str(answer["reason"]), keep=""))
+    if answer.get("won") is True and type(answer.get("token")) is int:
+        return Verdict(token=answer["token"])
+    return Verdict(reason=escape_controls(str(answer.get("reason"))[:_LONGEST_REASON], keep=""))
 
 
 def _busy(scope: Scope, found: Found, manager: Manager) -> str | None:
