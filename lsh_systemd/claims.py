@@ -25,14 +25,14 @@ from lsh_systemd.scope import Scope
 from lsh_systemd.text import escape_controls
 
 # Three times at most: what has been claimed by a request whose answer was lost is told again.
-# What the journal is to have of a reason.
-_LONGEST_REASON = 500
 _TRIES = 3
 _TIMEOUT_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
 # How far back the newest scheduled time may lie.
 _SPANS = [timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(days=32), timedelta(days=61)]
 _BATCH = 100
+# As much of a reason as the journal is to have.
+_LONGEST_REASON = 500
 # How reasons begin: ours, and one that lsh_fleet_claim gives.
 UNASKED = "Supabase could not be asked"
 CLOCK_AHEAD = "this host's clock is ahead"

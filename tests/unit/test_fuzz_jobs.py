@@ -1,7 +1,7 @@
 """What describes jobs, nearly right: it gives a job or says what is wrong, and no job's unit has a directive too many."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -173,14 +173,19 @@ WHOLE = {
 FILES = render(from_plain({**WHOLE, "from_fleet": False, "params": []}))
 
 
+def read_back(*seeds: str, words: Sequence[str] = ()) -> st.SearchStrategy[str]:
+    """Files nearly like these, as ``UnitDir`` reads them."""
+    return nearly_bytes(*seeds, words=words).map(lambda data: data.decode("utf-8", "surrogateescape"))
+
+
+X_LSH = ["\n[X-Lsh]\n", 'Name="x"\n', "Command=", "Digest=", "[Service]", "NaN", "Env={"]
+
+
 @law(300)
 @given(
-    nearly(
-        FILES["lsh-whole.service"],
-        words=["\n[X-Lsh]\n", 'Name="x"\n', "Command=", "Digest=", "[Service]", "NaN", "Env={"],
-    ),
-    nearly(FILES["lsh-whole.timer"]),
-    nearly(*FILES.values()),
+    read_back(FILES["lsh-whole.service"], words=X_LSH),
+    read_back(FILES["lsh-whole.timer"]),
+    read_back(*FILES.values()),
 )
 def test_unit_files_that_were_edited_by_hand(service: str, timer: str, other: str) -> None:
     found = value_or_error(unit.read, service, timer, lambda name: other)
