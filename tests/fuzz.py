@@ -1,4 +1,4 @@
-"""What the fuzz tests share: texts that are nearly right, and the law that a parser gives a value or says what is wrong.
+"""What the fuzz tests share: texts that are nearly right, and the law: a parser gives a value or says what is wrong.
 
 `LSH_FUZZ=N make test` tries N times as many examples.
 """
@@ -95,7 +95,7 @@ def mangled(plain: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def value_or_error(parse: Callable[..., T], *args: Any, **named: Any) -> T | None:
-    """What the parser makes of it; None where it says what is wrong. Any other exception fails, and so does taking long."""
+    """What the parser makes of it; None where it says what is wrong. Any other exception fails, as does taking long."""
     with bounded():
         try:
             return parse(*args, **named)

@@ -19,7 +19,7 @@ FLOORS = {
     0: "errors",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
     "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields "
-    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored playbook plots pythonjobs "
+    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored plainfile playbook plots pythonjobs "
     "pythonspec queueing retry rollup rows run said sandbox schedule scope sharing shellwords span spec stats "
     "surprises text timetable unit writers zones",
     2: "alertfile analyze caps checkout config cputime crontabs figures heldruns host ics interpreter journal "
