@@ -1,6 +1,7 @@
 """Files that others may have put there, read without hanging on a pipe or a device; and who could put another there."""
 
 import errno
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -21,9 +22,12 @@ def stranger(path: Path, *, adding: bool = False) -> Path | None:
     """The first folder on the way to the file, as it is named and as its links lead to it, where somebody else than us
     and root could put another in its place; ``adding``: or one beside it. Raises OSError."""
     given = path.absolute()
-    for folder in dict.fromkeys([*given.parents, *given.resolve().parents]):
-        status = folder.stat()
-        kept = status.st_mode & stat.S_ISVTX and not adding
-        if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not kept):
-            return folder
+    ours = (0, os.geteuid())
+    for at in (given, given.resolve()):
+        for below, folder in itertools.pairwise([at, *at.parents]):
+            status = folder.stat()
+            # In /tmp and its like what is there is its owner's to replace.
+            kept = status.st_mode & stat.S_ISVTX and not adding and below.lstat().st_uid in ours
+            if status.st_uid not in ours or (status.st_mode & 0o022 and not kept):
+                return folder
     return None
