@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsh_systemd import config, plainfile
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd.errors import BadInput
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
 
@@ -76,4 +76,4 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         raise BadInput(f"there is no key for Supabase: {file} is not there", hint=_HINT) from None
     except OSError as error:
-        raise LshError(f"cannot read {file}: {error.strerror}", hint="try sudo") from None
+        raise BadInput(f"cannot read {file}: {error.strerror}", hint="try sudo") from None

@@ -235,9 +235,9 @@ def _macro(text: str, position: int) -> list[tuple[str, int]]:
     if word == "@reboot":
         raise CronError(f"{word} is not a time of the calendar", hint="use --on-boot", position=position)
     if word == "@every":
-        hint = f"use --every {text.split(maxsplit=1)[1]}" if len(text.split()) > 1 else "use --every 15m"
+        hint = f"use --every {text.split(maxsplit=1)[1][:100]}" if len(text.split()) > 1 else "use --every 15m"
         raise CronError(f"{word} is not a time of the calendar", hint=hint, position=position)
-    raise CronError(f"{text}: no such macro", hint=f"there are {', '.join(MACROS)}", position=position)
+    raise CronError(f"{text[:100]}: no such macro", hint=f"there are {', '.join(MACROS)}", position=position)
 
 
 def _wrong_count(expression: str, words: list[tuple[str, int]], seconds: bool) -> CronError:

@@ -10,7 +10,7 @@ from lsh_systemd.scope import Scope
 
 # The directives that a job's files may hold, by section; nothing else may ever appear there.
 SERVICE = {
-    "Unit": {"Description", "CollectMode", "StartLimitIntervalSec", "OnSuccess", "OnFailure"},
+    "Unit": {"Description", "CollectMode", "StartLimitIntervalSec", "OnSuccess", "OnFailure", "Wants"},
     "Service": set(
         "Type ExecStart User WorkingDirectory Environment EnvironmentFile TimeoutStartSec CPUWeight IOWeight Nice "
         "OOMScoreAdjust MemoryMax CPUQuota SyslogIdentifier SyslogLevelPrefix LogRateLimitIntervalSec "

@@ -100,7 +100,7 @@ def value_or_error(parse: Callable[..., T], *args: Any, **named: Any) -> T | Non
         try:
             return parse(*args, **named)
         except LshError as error:
-            assert isinstance(error.message, str) and len(error.message) < 5000
+            assert isinstance(error.message, str) and len(error.message) < 5000, error.message[:500]
             return None
 
 

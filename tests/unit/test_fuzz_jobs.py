@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -245,6 +245,8 @@ def test_expressions(given: tuple[str, str]) -> None:
 
 
 @law(300)
+@example("@every" + "x" * 10_000, False)
+@example("(" * 10_000, False)
 @given(nearly(*(each for texts in TAKEN.values() for each in texts)), st.booleans())
 def test_parsers_of_expressions(text: str, seconds: bool) -> None:
     for parse in (span.parse_span, span.parse_period, jobfile.parse_size, zones.check_zone):
