@@ -1,7 +1,7 @@
 # `make help` shows what there is. Everything lands in .venv and .cache; nothing outside but the Debian packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint fmt bench roots clean
+.PHONY: help setup demo test torture lowest lint fmt bench roots clean
 
 PYTHON := .venv/bin/python
 # The booted machines need root; a person without it has sudo.
@@ -30,6 +30,9 @@ SEED :=
 torture: setup ## compare random schedules with cron for SECONDS=600; SEED=N repeats what failed
 	LSH_TORTURE_SECONDS='$(SECONDS)' LSH_TORTURE_SEED='$(SEED)' \
 	    $(PYTHON) -m pytest tests/unit/test_cron_instants.py -k test_torture --capture=no --quiet
+
+lowest: setup ## unit tests with the oldest releases of its dependencies that pyproject.toml allows
+	packaging/dev/lowest --quiet
 
 lint: setup ## ruff, mypy, shellcheck
 	@packaging/dev/lint
