@@ -8,6 +8,7 @@ import pytest
 
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, eventually
+from tests.system.uml import only_on
 
 # What must never come into being, and what must stay as it is.
 AIM = "/etc/planted"
@@ -40,12 +41,12 @@ READING = [
     ("apply", "-f", f"{HOME}/x.yaml"),
     ("templates", "add", f"{HOME}/x.yaml"),
     ("add", "x", "--schedule", "@daily", "--except-calendar", f"{HOME}/x", "--", "true"),
-    ("secrets", "push", "--env", "prod", "--file", f"{HOME}/x", "--key-file", f"{HOME}/x"),
     ("apply", "--git", "https://localhost/x.git", "--signed-by", f"{HOME}/x"),
 ]
 WRITING = [("backup", f"{HOME}/x"), ("backup", "--force", f"{HOME}/x")]
 
 
+@only_on("forky")
 def test_pipes_devices_links_and_folders_in_place_of_a_file(root: Lsh) -> None:
     """A pipe that nobody writes to, a device without end, a link to what is not there: each is refused."""
     for planted in ("mkfifo x", "ln -s /dev/zero x", f"ln -s {AIM} x", "mkdir x"):
@@ -86,7 +87,7 @@ def test_taking_over_a_crontab_in_another_s_folder_is_left_to_them(root: Lsh) ->
     [
         ("HOME=/home/bob", "add x --every 1h -- true"),
         ("XDG_RUNTIME_DIR=/run/user/1000", "add x --every 1h -- true"),
-        ("XDG_STATE_HOME=/home/bob/new", "secrets list"),
+        ("XDG_STATE_HOME=/home/bob/new", "api key list"),
         ("XDG_CONFIG_HOME=/home/bob/new", "limits set --global 1"),
     ],
 )
