@@ -14,7 +14,7 @@ from lsh_systemd.errors import BadInput
 from lsh_systemd.filling import Value
 from lsh_systemd.jobfile import parse_size
 from lsh_systemd.span import parse_span
-from lsh_systemd.text import check_line, check_path, visible
+from lsh_systemd.text import check_line, check_path, check_pattern, visible
 
 TYPES = ("text", "path", "integer", "boolean", "choice", "span", "size", "cron")
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")

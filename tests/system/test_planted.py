@@ -60,6 +60,7 @@ def test_pipes_devices_links_and_folders_in_place_of_a_file(root: Lsh) -> None:
 def test_a_backup_into_another_s_folder(root: Lsh) -> None:
     """Whatever becomes of its names meanwhile: of those that end in -journal and -wal, too."""
     swap = f"while :; do for f in .ledger.db.*; do [ -L $f ] || ln -sf {AIM} $f-journal; ln -sfn {AIM} $f; done; done"
+    assert isinstance(root.machine, Machine)
     swapper = root.machine.popen("sh", "-c", f"cd {HOME} && {swap}", user="bob")
     try:
         for number in range(5):
