@@ -109,6 +109,9 @@ def sound(job: Job) -> None:
         st.tuples(st.just(".json"), nearly_bytes(JSON, words=[f'"{each}": ' for each in FIELDS])),
     )
 )
+@example((".toml", b"a.b" * 60_000 + b" = 1"))
+@example((".toml", b'"a".' * 60_000 + b"a = 1"))
+@example((".toml", b"a" * 200_000 + b" = 1"))
 def test_job_files(tmp_path_factory: pytest.TempPathFactory, given: tuple[str, bytes]) -> None:
     ending, data = given
     path = tmp_path_factory.getbasetemp() / f"jobs{ending}"
@@ -139,7 +142,7 @@ PATH = /usr/bin:/bin
 """
 
 
-@law(200)
+@law(100)
 @given(
     nearly_bytes(CRONTAB, words=["@every 5m", "root", "MAILTO", "=", "%", "\\%", "* * * * * ", "\n"]),
     st.sampled_from(Form),
@@ -181,7 +184,7 @@ def read_back(*seeds: str, words: Sequence[str] = ()) -> st.SearchStrategy[str]:
 X_LSH = ["\n[X-Lsh]\n", 'Name="x"\n', "Command=", "Digest=", "[Service]", "NaN", "Env={"]
 
 
-@law(300)
+@law(150)
 @given(
     read_back(FILES["lsh-whole.service"], words=X_LSH),
     read_back(FILES["lsh-whole.timer"]),
@@ -244,9 +247,11 @@ def test_expressions(given: tuple[str, str]) -> None:
         sound(job)
 
 
-@law(300)
+@law(200)
 @example("@every" + "x" * 10_000, False)
 @example("(" * 10_000, False)
+@example("$(" * 60_000, False)
+@example("ab" * 60_000, False)
 @given(nearly(*(each for texts in TAKEN.values() for each in texts)), st.booleans())
 def test_parsers_of_expressions(text: str, seconds: bool) -> None:
     for parse in (span.parse_span, span.parse_period, jobfile.parse_size, zones.check_zone):
@@ -257,7 +262,7 @@ def test_parsers_of_expressions(text: str, seconds: bool) -> None:
     value_or_error(jobfields.from_environment, text, {"A": "b"})
 
 
-@law(200)
+@law(100)
 @given(plain_jobs.flatmap(mangled))
 def test_plain_jobs(plain: dict[str, Any]) -> None:
     job = value_or_error(from_plain, plain)

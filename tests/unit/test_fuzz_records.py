@@ -106,7 +106,7 @@ class Reader:
         return 5_000_000, "b" * 32
 
 
-@law(300)
+@law(150)
 @given(st.lists(entries, max_size=5))
 def test_the_journal(told: list[dict[str, Any]]) -> None:
     store = Store(None)
@@ -219,7 +219,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield folder
 
 
-@law(300)
+@law(150)
 @given(st.sampled_from(sorted(FILES)).flatmap(lambda name: st.tuples(st.just(name), nearly_bytes(FILES[name][1]))))
 def test_settings_alert_rules_and_limits(given: tuple[str, bytes]) -> None:
     name, data = given
@@ -314,7 +314,7 @@ def test_queued_runs_from_supabase(row: Any) -> None:
         assert sharing.environment_file(params).count("\n") == len(params)
 
 
-@law(200)
+@law(100)
 @given(nearly_bytes(json.dumps(QUEUED | {"boot_id": "b"}), json.dumps([asdict(Held(**QUEUED, boot_id="b"))])))
 @example(b"[" * 100_000)
 @example(b'{"id": 1e999}')
