@@ -1,7 +1,7 @@
 # `make help` shows what there is. Everything lands in .venv and .cache; nothing outside but the Debian packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test packages torture lint fmt bench roots clean
+.PHONY: help setup demo test packages torture lowest lint fmt bench roots clean
 
 PYTHON := .venv/bin/python
 # The booted machines need root; a person without it has sudo.
@@ -35,6 +35,9 @@ torture: setup roots ## random schedules beside cron, then random lives of jobs,
 	    $(PYTHON) -m pytest tests/unit/test_cron_instants.py -k test_torture --capture=no --quiet
 	LSH_TORTURE_SECONDS='$(SECONDS)' LSH_TORTURE_SEED='$(SEED)' \
 	    $(AS_ROOT) $(PYTHON) -m pytest tests/torture -p tests.system.conftest --capture=no --quiet
+
+lowest: setup ## unit tests with the oldest releases of its dependencies that pyproject.toml allows
+	packaging/dev/lowest --quiet
 
 lint: setup ## ruff, mypy, shellcheck
 	@packaging/dev/lint

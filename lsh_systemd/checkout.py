@@ -9,13 +9,13 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsh_systemd import plainfile
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.scope import Scope, work_dir
 from lsh_systemd.text import escape_controls, visible
@@ -106,21 +106,17 @@ def _check(origin: Origin) -> None:
     if origin.signers is None:
         return
     try:
-        with origin.signers.open("rb") as file:
-            mode, owner = os.fstat(file.fileno()).st_mode, os.fstat(file.fileno()).st_uid
+        _, status = plainfile.read(origin.signers, 0)
+        folder = plainfile.stranger(origin.signers)
     except OSError as error:
         raise BadInput(
             f"cannot read {origin.signers}: {error.strerror}",
             hint="a line of it is NAME and a public key, as in ssh-keygen(1), ALLOWED SIGNERS",
         ) from None
-    if not stat.S_ISREG(mode) or mode & 0o022 or owner not in (0, os.getuid()):
+    if status.st_mode & 0o022 or status.st_uid not in (0, os.getuid()):
         raise BadInput(f"others may write to {origin.signers}", hint=f"chmod go-w {origin.signers}")
-    given = origin.signers.absolute()
-    for folder in dict.fromkeys([*given.parents, *given.resolve().parents]):
-        status = folder.stat()
-        open_to_others = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (0, os.getuid()) or open_to_others:
-            raise BadInput(f"others may replace {origin.signers}, as {folder} is theirs", hint=f"chmod go-w {folder}")
+    if folder:
+        raise BadInput(f"others may replace {origin.signers}, as {folder} is theirs", hint=f"chmod go-w {folder}")
 
 
 @contextlib.contextmanager

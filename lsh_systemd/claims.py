@@ -31,6 +31,8 @@ _PAUSE_SECONDS = 1.0
 # How far back the newest scheduled time may lie.
 _SPANS = [timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(days=32), timedelta(days=61)]
 _BATCH = 100
+# As much of a reason as the journal is to have.
+_LONGEST_REASON = 500
 # How reasons begin: ours, and one that lsh_fleet_claim gives.
 UNASKED = "Supabase could not be asked"
 CLOCK_AHEAD = "this host's clock is ahead"
@@ -59,9 +61,9 @@ def decide(scope: Scope, found: Found, manager: Manager) -> Verdict:
         if job.fleet_unreachable == "run":
             return Verdict()
         return Verdict(reason=escape_controls(f"{UNASKED}: {error.message}", keep=""))
-    if answer["won"]:
-        return Verdict(token=int(answer["token"]))
-    return Verdict(reason=escape_controls(str(answer["reason"]), keep=""))
+    if answer.get("won") is True and type(answer.get("token")) is int:
+        return Verdict(token=answer["token"])
+    return Verdict(reason=escape_controls(str(answer.get("reason"))[:_LONGEST_REASON], keep=""))
 
 
 def _busy(scope: Scope, found: Found, manager: Manager) -> str | None:

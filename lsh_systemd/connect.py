@@ -2,13 +2,12 @@
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lsh_systemd import config
-from lsh_systemd.errors import BadInput, LshError
+from lsh_systemd import config, plainfile
+from lsh_systemd.errors import BadInput
 from lsh_systemd.scope import Scope, config_dir
 from lsh_systemd.text import visible
 
@@ -70,12 +69,11 @@ def _credential(environ: Mapping[str, str]) -> str | None:
 
 def _read(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            if not stat.S_ISREG(mode) or mode & 0o077:
-                raise BadInput(f"{file} may be read by others", hint=f"chmod 600 {file}")
-            return opened.read(_KEY_BYTES).decode(errors="replace")
+        data, status = plainfile.read(file, _KEY_BYTES)
+        if status.st_mode & 0o077:
+            raise BadInput(f"{file} may be read by others", hint=f"chmod 600 {file}")
+        return data[:_KEY_BYTES].decode(errors="replace")
     except FileNotFoundError:
         raise BadInput(f"there is no key for Supabase: {file} is not there", hint=_HINT) from None
     except OSError as error:
-        raise LshError(f"cannot read {file}: {error.strerror}", hint="try sudo") from None
+        raise BadInput(f"cannot read {file}: {error.strerror}", hint="try sudo") from None

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from functools import lru_cache
 
 from lsh_systemd.errors import BadInput
+from lsh_systemd.text import visible
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")  # cron counts from Sunday
@@ -234,9 +235,9 @@ def _macro(text: str, position: int) -> list[tuple[str, int]]:
     if word == "@reboot":
         raise CronError(f"{word} is not a time of the calendar", hint="use --on-boot", position=position)
     if word == "@every":
-        hint = f"use --every {text.split(maxsplit=1)[1]}" if len(text.split()) > 1 else "use --every 15m"
+        hint = f"use --every {text.split(maxsplit=1)[1][:100]}" if len(text.split()) > 1 else "use --every 15m"
         raise CronError(f"{word} is not a time of the calendar", hint=hint, position=position)
-    raise CronError(f"{text}: no such macro", hint=f"there are {', '.join(MACROS)}", position=position)
+    raise CronError(f"{text[:100]}: no such macro", hint=f"there are {', '.join(MACROS)}", position=position)
 
 
 def _wrong_count(expression: str, words: list[tuple[str, int]], seconds: bool) -> CronError:
@@ -331,7 +332,7 @@ def _item(field: _Field, item: str, at: int, key: str) -> list[int]:
     base, slash, step_text = item.partition("/")
     if slash and (not re.fullmatch("[0-9]{1,4}", step_text) or int(step_text) == 0):
         raise CronError(
-            f"{field.name} {item!r}: a step is a number from 1 on",
+            f"{field.name} {visible(item)}: a step is a number from 1 on",
             hint=f"for example */{2 if field.high < 15 else 15}",
             field=field.name,
             position=at + len(base) + 1,
@@ -351,7 +352,7 @@ def _item(field: _Field, item: str, at: int, key: str) -> list[int]:
     if slash and not dash:
         # cronie refuses this too; others read it as 5-59/15, which few who write it expect
         raise CronError(
-            f"{field.name} {item!r}: a step needs * or a range before it",
+            f"{field.name} {visible(item)}: a step needs * or a range before it",
             hint=f"write {start_text}-{min(field.high, 6) if field.names == WEEKDAYS else field.high}/{step}",
             field=field.name,
             position=at + len(base),
@@ -386,5 +387,5 @@ def _refuse(field: _Field, item: str, at: int) -> CronError:
         hint = "write *"
     elif field.name == "day of week" and item.upper() == "L":
         hint = "write 6 for Saturday, 6L for the last Saturday of the month"
-    shown = repr(item) if item else "is empty"
+    shown = visible(item) if item else "is empty"
     return CronError(f"{field.name} {shown} is not understood", hint=hint, field=field.name, position=at)

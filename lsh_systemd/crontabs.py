@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lsh_systemd import plainfile
 from lsh_systemd.cronjobs import Account
 from lsh_systemd.crontab import Form
 from lsh_systemd.errors import BadInput, LshError
@@ -21,6 +22,7 @@ CRONTAB = Path("/etc/crontab")
 CRON_D = Path("/etc/cron.d")
 ANACRONTAB = Path("/etc/anacrontab")
 
+_LARGEST = 16 * 2**20
 # What Debian's cron takes for a name in /etc/cron.d: no dot, so no backup of an editor's or of dpkg's.
 _CRON_D_NAME = re.compile("[A-Za-z0-9_-]+")
 
@@ -130,9 +132,21 @@ def restore(source: Source, backup: Path) -> None:
 
 
 def check_rewritable(source: Source) -> None:
-    """Raise BadInput for what came through a pipe."""
+    """Raise BadInput for what came through a pipe; and where its folder is another's, who could lead root's writing
+    to any other file."""
     if source.path is None and source.user is None:
         raise BadInput("--take-over needs a file: there are no lines to comment out in standard input")
+    if source.path is None or os.geteuid() != 0:
+        return
+    try:
+        folder = plainfile.stranger(source.path)
+    except OSError as error:
+        raise _refused("read", source.path, error) from None
+    if folder:
+        raise BadInput(
+            f"--take-over would have root write where others may, too: {folder}",
+            hint="call lshctl as the folder's owner, or comment the lines out yourself",
+        )
 
 
 def _back_up(source: Source, scope: Scope) -> Path:
@@ -201,9 +215,12 @@ def _crontab(verb: str, *, user: str, text: str = "") -> "subprocess.CompletedPr
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode(errors="surrogateescape")
+        data, _ = plainfile.read(path, _LARGEST, pipe=path.is_relative_to("/dev"))  # <(…) of the shell's
     except OSError as error:
         raise _refused("read", path, error) from None
+    if len(data) > _LARGEST:
+        raise BadInput(f"{visible(str(path))} is larger than {_LARGEST // 2**20} MiB", hint="is it a crontab?")
+    return data.decode(errors="surrogateescape")
 
 
 def _refused(verb: str, path: Path, error: OSError) -> LshError:

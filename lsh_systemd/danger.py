@@ -20,7 +20,8 @@ _SHELLS = frozenset("sh bash dash zsh ksh mksh ash fish".split())
 _INTERPRETERS = _SHELLS | {"python", "python2", "python3", "perl", "ruby", "node", "php"}
 _READERS = _INTERPRETERS | {"source", "."}
 _DOWNLOADERS = frozenset({"curl", "wget", "fetch", "aria2c"})
-_BOMB = re.compile(r"([\w:.]+)\s*\(\)\s*\{\s*\1\s*\|\s*\1\s*&\s*\}\s*;?\s*\1")
+# From the beginning of a word on: else a long one would be gone through from each of its places.
+_BOMB = re.compile(r"(?<![\w:.])([\w:.]{1,100})\s*\(\)\s*\{\s*\1\s*\|\s*\1\s*&\s*\}\s*;?\s*\1")
 _PARAMETER = re.compile(r"\$(?:\{([A-Za-z_]\w*|\d+|[@*#?])(:?[-=?+]|[%#/^,])?([^}]*)\}|([A-Za-z_]\w*|[0-9@*]))")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _EVERYTHING = re.compile(r"(?:/(?:\*|\.\*|\.|\{\*,\.\*\}|\.\[!\.\]\*))+$")

@@ -5,10 +5,12 @@ runs is systemd's word each time, so that no slot is lost or counted twice.
 """
 
 import getpass
+import os
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsh_systemd import caps, sharing
@@ -157,10 +159,9 @@ class Dispatcher:
             elif entry.trigger != "retry":  # which has that of the attempt before
                 given.take_back(unit)
             mark = starting_file(control.scope, unit)
-            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            mark.touch()
+            _leave(mark, "")
             if attempt:
-                mark.with_name("attempt").write_text(f"{attempt}\n")
+                _leave(mark.with_name("attempt"), f"{attempt}\n")
             self._queue.note_start(entry, unit, before)
 
         waited = time.time_ns() // 1000 - entry.since_usec > _WAITED_USEC
@@ -191,6 +192,17 @@ class Dispatcher:
         self._control.manager.pin(unit)  # first: what ends now leaves one trace or the other
         ran = self._control.invocation_id(unit) not in ("", before)
         return ran or not starting_file(self._control.scope, unit).exists()
+
+
+def _leave(file: Path, text: str) -> None:
+    """A new file in the unit's runtime folder: should a run have come in between, that is its user's, links and all."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "w") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise LshError(f"cannot write {file}: {error.strerror}") from None
 
 
 def _number(entry: Entry, name: str) -> int | None:

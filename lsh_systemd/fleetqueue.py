@@ -17,7 +17,7 @@ from lsh_systemd.control import Control
 from lsh_systemd.daemons import FLEET_TIMER
 from lsh_systemd.dispatch import Dispatcher
 from lsh_systemd.errors import BadInput, LshError
-from lsh_systemd.heldruns import Held, HeldRuns
+from lsh_systemd.heldruns import Held, HeldRuns, sound
 from lsh_systemd.job import Job
 from lsh_systemd.manager import RUNNING_STATES, UNIT
 from lsh_systemd.remote import Remote, RemoteAway, RemoteError
@@ -96,6 +96,10 @@ class Worker:
                 "p_lease_seconds": LEASE_SECONDS,
             },
         )
+        if not isinstance(answer, dict) or not all(
+            isinstance(answer.get(each), list) for each in ("gone", "cancel", "run")
+        ):
+            raise RemoteError("the fleet's queue answers with something else", hint="lshctl supabase test")
         self._heard = asked
         self._held.note_heard(asked)
         for each in held:
@@ -135,11 +139,8 @@ class Worker:
         taken = dispatcher.taken(dispatcher.running(), limits) if bound else {}
         return any(taken[name] >= cap for name, cap in bound.items())
 
-    def _take(self, row: dict[str, Any]) -> Held:
-        held = Held(
-            id=row["id"], token=row["token"], job=row["job"], params=row["params"], user=row["user"],
-            attempt=row["attempt"], created_at=row["created_at"], created_by=row["created_by"], boot_id=self._boot_id,
-        )  # fmt: skip
+    def _take(self, row: Any) -> Held:
+        held = taken(row, boot_id=self._boot_id)
         self._held.keep(held)
         return held
 
@@ -213,6 +214,15 @@ class Worker:
     def _forget(self, held: Held) -> None:
         self._held.forget(held, instances(held.job, held.token))
         self._quiet_since.pop(held.token, None)
+
+
+def taken(row: Any, *, boot_id: str) -> Held:
+    """The run that the fleet's queue gives this host. Raises RemoteError for a row that is none."""
+    names = ("id", "token", "job", "params", "user", "attempt", "created_at", "created_by")
+    try:
+        return sound({name: row[name] for name in names} | {"boot_id": boot_id})
+    except (KeyError, TypeError, ValueError):
+        raise RemoteError("the fleet's queue gives a run that is none", hint="lshctl supabase test") from None
 
 
 def _given(job: Job, held: Held) -> dict[str, str]:

@@ -4,14 +4,17 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lsh_systemd.errors import LshError, refused
 from lsh_systemd.scope import Scope, fleet_dir, work_dir
 
+_JOB = re.compile(r"[a-z0-9-]{1,200}")
 # No unit has this name.
 _HEARD = "heard"
 
@@ -35,6 +38,28 @@ class Held:
     message: str | None = None
 
 
+def sound(told: Mapping[str, Any]) -> Held:
+    """The run that a file of ours, or the fleet's answer, tells of. Raises ValueError where it tells of none: its token
+    becomes a file's name and a unit's, and who writes to the database need not be who may write files here."""
+    try:
+        held = Held(**told)
+    except TypeError:
+        raise ValueError("fields are missing, or too many") from None
+    texts = (held.job, held.user, held.created_at, held.boot_id)
+    perhaps = (held.created_by, held.verdict, held.message)
+    if (
+        not all(type(each) is int and 0 <= each < 2**63 for each in (held.id, held.token, held.attempt))
+        or not all(isinstance(each, str) for each in texts)
+        or not all(each is None or isinstance(each, str) for each in perhaps)
+        or not isinstance(held.params, Mapping)
+        or type(held.begun) is not bool
+        or not _JOB.fullmatch(held.job)
+        or datetime.fromisoformat(held.created_at).tzinfo is None
+    ):
+        raise ValueError("a field is not of its kind")
+    return held
+
+
 class HeldRuns:
     """Those of one scope."""
 
@@ -45,8 +70,8 @@ class HeldRuns:
         """All of them, by their tokens."""
         found = []
         for file in self.path.glob("[0-9]*") if self.path.is_dir() else ():
-            with contextlib.suppress(ValueError, TypeError):  # not ours
-                found.append(Held(**json.loads(file.read_bytes())))
+            with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):  # not ours
+                found.append(sound(json.loads(file.read_bytes())))
         return sorted(found, key=lambda each: each.token)
 
     def keep(self, held: Held) -> None:

@@ -1,13 +1,12 @@
 """Calendar files (.ics, RFC 5545): the times that their events take up."""
 
-import os
-import stat
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from lsh_systemd import plainfile
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.text import visible
 
@@ -46,13 +45,9 @@ def busy(path: Path, *, zone: str, first_year: int, last_year: int) -> list[Inte
 
 def _read(path: Path) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read(_LARGEST + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        data, _ = plainfile.read(path, _LARGEST)
     except OSError as error:
         raise BadInput(f"cannot read the calendar {visible(str(path))}: {error.strerror}") from None
-    if data is None:
-        raise BadInput(f"{visible(str(path))} is no plain file")
     if len(data) > _LARGEST:
         raise BadInput(f"{visible(str(path))} is larger than {_LARGEST // 1_000_000} MB")
     return data

@@ -14,7 +14,7 @@ from lsh_systemd.errors import BadInput
 from lsh_systemd.filling import Value
 from lsh_systemd.jobfile import parse_size
 from lsh_systemd.span import parse_span
-from lsh_systemd.text import check_line, check_path, visible
+from lsh_systemd.text import check_line, check_path, check_pattern, visible
 
 TYPES = ("text", "path", "integer", "boolean", "choice", "span", "size", "cron")
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
@@ -46,10 +46,7 @@ class Parameter:
         if (self.type == "choice") != bool(self.choices):
             raise BadInput(f"the parameter {self.name}: the type choice and choices belong together")
         if self.pattern is not None:
-            try:
-                re.compile(self.pattern)
-            except re.error as error:
-                raise BadInput(f"the pattern of the parameter {self.name} is none: {error}") from None
+            check_pattern(f"pattern of the parameter {self.name}", self.pattern)
         if self.default is not None:
             object.__setattr__(self, "default", self.check(self.default))
 
@@ -62,10 +59,7 @@ class Parameter:
             raise BadInput(f"the pattern of {self.name} has flags for all of it", hint="(?i:…) holds for a part")
         both = f"(?=(?:{self._pattern()})\\Z)(?:{own})"
         for pattern in (own, both):  # by itself first: x)|(?:.* would be one within the other
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise BadInput(f"the pattern of {self.name} is none: {error}") from None
+            check_pattern(f"pattern of {self.name}", pattern)
         return both
 
     def _pattern(self) -> str:

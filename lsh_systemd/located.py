@@ -29,6 +29,7 @@ _QUOTE = {
     r"\*": "a text that begins with * is written in quotes: '*/15 * * * *'",
     r"\{\{": "a text that begins with {{ is written in quotes: '{{ name }}'",
 }
+_TOML_DEEP = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 _TOML_PLACE = re.compile(r" \((?:at line (\d+), column (\d+)|at end of document)\)$")
 _TOML_KEY = re.compile(r"""[ \t]*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|([A-Za-z0-9_-]+))[ \t]*(\.?)""")
 _TOML_SKIP = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)+")
@@ -118,6 +119,8 @@ def _items(table: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def _read_toml(text: str, file: str) -> Located:
+    if _TOML_DEEP.search(text):  # tomllib goes through all parts of a key for each of them
+        raise Misplaced(Place(file=file), "a key has too many parts")
     try:
         data = tomllib.loads(text)
     except RecursionError:

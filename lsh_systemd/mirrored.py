@@ -16,6 +16,7 @@ from typing import Any
 
 from lsh_systemd.audit import MASK
 from lsh_systemd.bounds import NEUTRAL_PRIORITY
+from lsh_systemd.errors import LshError
 from lsh_systemd.job import Job
 from lsh_systemd.jobfile import to_plain
 from lsh_systemd.run import Output, Run, rfc3339
@@ -61,13 +62,24 @@ def run_row(values: Sequence[Any], *, host: str, scope: str) -> Row:
 
 
 def run_of_row(row: Mapping[str, Any]) -> Run:
-    """The run of a row that Supabase has told, without its output; ``host`` is the host's name then."""
-    fields: Row = {name: row[name] for name in (*_RUN_NUMBERS, *_RUN_TEXTS) if name != "failure"}
-    fields |= {name: usec_of(row[theirs]) for name, theirs in _RUN_TIMES.items()}
-    for name in ("id", "boot_id", "first_id"):
-        fields[name] = row[name].replace("-", "") if row[name] else None
-    metrics = json.dumps(row["metrics"])
-    return Run(**{**fields, "boot_id": fields["boot_id"] or "", "host": row["hostname"], "metrics": metrics})
+    """The run of a row that Supabase has told, without its output; ``host`` is the host's name then. Raises LshError
+    for a row that is none: whoever may write to the tables need not have gone through us."""
+    try:
+        fields: Row = {name: row[name] for name in (*_RUN_NUMBERS, *_RUN_TEXTS) if name != "failure"}
+        fields |= {name: usec_of(row[theirs]) for name, theirs in _RUN_TIMES.items()}
+        for name in ("id", "boot_id", "first_id"):
+            fields[name] = row[name].replace("-", "") if row[name] else None
+        metrics = json.dumps(row["metrics"] if isinstance(row["metrics"], dict) else {})
+        run = Run(**{**fields, "boot_id": fields["boot_id"] or "", "host": row["hostname"], "metrics": metrics})
+        numbers = [fields[name] for name in _RUN_NUMBERS]
+        needed = (run.id, run.job, run.unit, run.host)
+        texts = [*needed, *(each for name in _RUN_TEXTS if (each := fields.get(name)) is not None)]
+        if all(each is None or type(each) is int for each in numbers) and all(isinstance(each, str) for each in texts):
+            run.to_json()
+            return run
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        pass
+    raise LshError("Supabase tells of a run that is none", hint="lshctl supabase test")
 
 
 def output_row(run_id: str, output: bytes, codec: str | None, *, host: str) -> Row:

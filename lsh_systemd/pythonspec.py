@@ -37,9 +37,9 @@ def wanted(
             if not isinstance(each["enabled"], bool):
                 raise BadInput("enabled must be true or false")
             given = plain.get("schedule", [])
-            schedule = [from_environment(text, environ) for text in given]
-            if schedule != given:
-                plain |= {"schedule": schedule, "schedule_from": given}
+            if isinstance(given, list) and all(isinstance(text, str) for text in given):
+                schedule = [from_environment(text, environ) for text in given]
+                plain |= {"schedule": schedule, "schedule_from": given} if schedule != given else {}
             job = from_plain(plain)
         except BadInput as error:
             refused.append(Remark(place=place, message=f"{each['id']}: {error.message}", hint=error.hint))

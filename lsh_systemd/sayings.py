@@ -26,7 +26,10 @@ def say(path: Path, what: Said) -> None:
             os.write(file, said.lines(what).encode())
             if os.fstat(file).st_size > _LONG:
                 new = path.with_name(f".{path.name}.new")
-                new.write_text(said.lines(_read(file)))
+                # The folder is the job's user's, and root may be saying this.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                with os.fdopen(os.open(new, flags, 0o600), "w") as shorter:
+                    shorter.write(said.lines(_read(file)))
                 new.replace(path)
     except OSError as error:
         raise LshError(f"cannot write {path}: {error.strerror}", hint="only the run's own user may") from None

@@ -79,17 +79,30 @@ def starting_file(scope: Scope, unit: str) -> Path:
 
 def runtime_dir() -> Path:
     """The caller's $XDG_RUNTIME_DIR, or where systemd puts it."""
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    return _own(Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"))
 
 
 def _home(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
     # The base directory specification says to ignore a relative path.
-    return Path(value) if value.startswith("/") else _own_home() / default
+    return _own(Path(value)) if value.startswith("/") else _own_home() / default
 
 
 def _own_home() -> Path:
     try:
-        return Path.home()
+        return _own(Path.home())
     except RuntimeError:
         raise BadInput("this user has no home folder", hint="set HOME") from None
+
+
+def _own(folder: Path) -> Path:
+    """The folder; not for root where it is another user's (sudo that keeps HOME): what root writes there, that user
+    could lead anywhere by a link, and what is read there is no word of root's."""
+    if os.geteuid() == 0:
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        if there.stat().st_uid != 0:
+            raise BadInput(
+                f"root has no business in {there}, which is another user's",
+                hint="leave sudo out; or sudo lshctl --system, for the machine's jobs",
+            )
+    return folder

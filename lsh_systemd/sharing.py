@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lsh_systemd.credentials import SHELLS_OWN
 from lsh_systemd.errors import BadInput
-from lsh_systemd.text import check_encodable, check_env, check_line, visible
+from lsh_systemd.text import check_encodable, check_env, check_line, check_pattern, visible
 
 if TYPE_CHECKING:
     from lsh_systemd.job import Job
@@ -51,10 +51,7 @@ def check(job: "Job") -> None:
         if name in SHELLS_OWN or name.startswith(("LD_", "LSH_")):
             raise BadInput(f"{name} cannot be a parameter", hint="choose another name")
         check_line("pattern of a parameter", pattern or "", longest=1000)
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise BadInput(f"the pattern of {name} is no regular expression: {error}") from None
+        check_pattern(f"pattern of {name}", pattern or "")
 
 
 def patterns(job: "Job") -> dict[str, str | None]:

@@ -107,6 +107,7 @@ def _without_substitutions(text: str) -> tuple[str, list[str]]:
     """The text with a mark for each $(…) and `…` outside single quotes, and what was in them."""
     out: list[str] = []
     inner: list[str] = []
+    closings = _closings(text)
     at, double = 0, False
     while at < len(text):
         character = text[at]
@@ -120,7 +121,7 @@ def _without_substitutions(text: str) -> tuple[str, list[str]]:
             double = not double
         elif text.startswith("$(", at) or character == "`":
             opening = 2 if character == "$" else 1
-            close = _closing(text, at + opening) if character == "$" else text.find("`", at + 1)
+            close = closings.get(at + 1, -1) if character == "$" else text.find("`", at + 1)
             if close > 0:
                 out.append(f"{_OPEN}{len(inner)}{_CLOSE}")
                 inner.append(text[at + opening : close])
@@ -131,11 +132,13 @@ def _without_substitutions(text: str) -> tuple[str, list[str]]:
     return "".join(out), inner
 
 
-def _closing(text: str, at: int) -> int:
-    """Where the parenthesis that was opened before ``at`` is closed; -1: nowhere."""
-    depth = 1
-    for place in range(at, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
-        if not depth:
-            return place
-    return -1
+def _closings(text: str) -> dict[int, int]:
+    """Where each parenthesis is closed, by where it is opened; those that are closed nowhere are not in it."""
+    opened: list[int] = []
+    found: dict[int, int] = {}
+    for place in (each.start() for each in re.finditer(r"[()]", text)):
+        if text[place] == "(":
+            opened.append(place)
+        elif opened:
+            found[opened.pop()] = place
+    return found

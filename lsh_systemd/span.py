@@ -6,6 +6,7 @@ from datetime import timedelta
 from fractions import Fraction
 
 from lsh_systemd.errors import BadInput
+from lsh_systemd.text import visible
 
 _MICROSECONDS = {
     ("us", "usec", "µs", "μs"): 1,  # both of Unicode's micro signs, as systemd
@@ -51,9 +52,9 @@ def parse_span(text: str) -> timedelta:
         total += int(Fraction(part[1]) * _UNITS[part[2]])
         position = part.end()
     if not stripped or position < len(stripped):
-        raise BadInput(f"{text!r} is not a time span", hint="write 90 (seconds), 15m, 1h 30min, 2d or 500ms")
+        raise BadInput(f"{visible(text)} is not a time span", hint="write 90 (seconds), 15m, 1h 30min, 2d or 500ms")
     if total > _MAXIMUM:
-        raise BadInput(f"{text!r} is longer than systemd can wait", hint="leave the limit out for no limit")
+        raise BadInput(f"{visible(text)} is longer than systemd can wait", hint="leave the limit out for no limit")
     return timedelta(microseconds=total)
 
 

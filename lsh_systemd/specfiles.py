@@ -1,16 +1,14 @@
 """Job files and templates on disk: found, read, and followed to what they include."""
 
 import difflib
-import errno
 import fnmatch
 import os
-import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lsh_systemd import jobtemplate
+from lsh_systemd import jobtemplate, plainfile
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.jobspec import Source
 from lsh_systemd.jobtemplate import Template
@@ -51,7 +49,8 @@ class Reader:
                 self._refuse(place, f"{path} includes itself")
                 return None
             # What is named on the command line may be a pipe of the shell's: <(…).
-            data = b"" if real in self._read else _bytes(path, pipe=asked is None and path.is_relative_to("/dev"))
+            pipe = asked is None and path.is_relative_to("/dev")
+            data = b"" if real in self._read else plainfile.read(path, _LARGEST, pipe=pipe)[0]
         except (OSError, ValueError, RuntimeError) as error:  # the latter: NUL in it, links in a circle
             self._refuse(place, f"cannot read {path}: {getattr(error, 'strerror', None) or error}")
             return None
@@ -108,7 +107,7 @@ def templates(scope: Scope) -> dict[str, Template]:
     found: dict[str, Template] = {}
     for folder in folders:
         for path in _in_folder(folder):
-            found |= {each.id: each for each in _templates_of(path, shipped=folder is _SHIPPED)}
+            found |= {each.id: each for each in _templates_of(_templates_in(path), path, shipped=folder is _SHIPPED)}
     return found
 
 
@@ -127,16 +126,16 @@ def install(scope: Scope, path: Path, *, replace: bool) -> tuple[Path, list[str]
     file that is none, or that is there already."""
     if path.suffix not in ENDINGS:
         raise BadInput(f"{visible(str(path))} is no file of templates", hint=f"its name ends in {', '.join(ENDINGS)}")
-    found = [each.id for each in _templates_of(path, shipped=False)]
+    data = _templates_in(path)
+    found = [each.id for each in _templates_of(data, path, shipped=False)]
     target = config_dir(scope) / "templates.d" / path.name
     if target.exists() and not replace:
         raise BadInput(f"{target} is there already", hint="--replace replaces it")
     try:
-        text = path.read_bytes()
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=target.parent)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
+            file.write(data)
             file.flush()
             os.fchmod(descriptor, 0o644)
             os.fsync(descriptor)
@@ -146,30 +145,25 @@ def install(scope: Scope, path: Path, *, replace: bool) -> tuple[Path, list[str]
     return target, found
 
 
-def _templates_of(path: Path, *, shipped: bool) -> Iterator[Template]:
+def _templates_in(path: Path) -> bytes:
     try:
-        located = _located(_bytes(path), path)
+        return plainfile.read(path, _LARGEST)[0]
     except OSError as error:
         raise LshError(f"cannot read {path}: {error.strerror}") from None
-    data = located.data if isinstance(located.data, dict) else {}
-    if data.keys() != {"templates"} or not isinstance(data["templates"], dict):
+
+
+def _templates_of(data: bytes, path: Path, *, shipped: bool) -> Iterator[Template]:
+    located = _located(data, path)
+    told = located.data if isinstance(located.data, dict) else {}
+    if told.keys() != {"templates"} or not isinstance(told["templates"], dict):
         raise Misplaced(
             located.place(), "a file of templates is a table with templates in it", hint="templates: {ID: …}"
         )
-    for name, plain in data["templates"].items():
+    for name, plain in told["templates"].items():
         try:
             yield jobtemplate.from_plain(str(name), plain, source="" if shipped else str(path))
         except BadInput as error:
             raise Misplaced(located.place("templates", name), error.message, hint=error.hint) from None
-
-
-def _bytes(path: Path, *, pipe: bool = False) -> bytes:
-    """The file's, or as many as are too many. Raises OSError; also for what is no file, unless it may be a ``pipe``."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if pipe else os.O_NONBLOCK))
-    with os.fdopen(descriptor, "rb") as file:
-        if not (pipe or stat.S_ISREG(os.fstat(descriptor).st_mode)):
-            raise OSError(errno.EINVAL, "it is no file")
-        return file.read(_LARGEST + 1)
 
 
 def _located(data: bytes, path: Path) -> Located:

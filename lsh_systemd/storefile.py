@@ -8,6 +8,7 @@ folder's lock for that long). Who still has the old file open goes on with the o
 import contextlib
 import fcntl
 import os
+import shutil
 import sqlite3
 import stat
 import tempfile
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lsh_systemd import plainfile
 from lsh_systemd.errors import BadInput, LshError
 
 _MAGIC = b"SQLite format 3\0"
@@ -30,6 +32,7 @@ _LAST_ROW = 2**40
 _MOST_ERRORS = 20_000
 # Damaged files of a day that are kept: a disk that spoils each new one must not be filled with them.
 _MOST_A_DAY = 10
+_AT_ONCE = 2**20
 
 
 def aside_name(path: Path, why: str) -> Path:
@@ -178,13 +181,19 @@ def copy(source: Path, target: Path, *, in_use: bool, replace: bool = False) -> 
     temporary = None
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-        os.close(descriptor)
         temporary = Path(name)
-        opened = _open_live(source) if in_use else _open_still(source)
-        with contextlib.closing(opened) as old, contextlib.closing(sqlite3.connect(temporary)) as new:
-            old.backup(new)  # in one step, from one snapshot, beside any writer
-            new.execute("PRAGMA journal_mode = DELETE")  # one file, readable from a medium that is read-only, too
-        _sync(temporary)
+        with os.fdopen(descriptor, "wb") as file:
+            if in_use and plainfile.stranger(target, adding=True):
+                # SQLite opens files by their names: whoever else may write there could have it write elsewhere.
+                with tempfile.TemporaryDirectory(prefix=".backup.", dir=source.parent) as folder:
+                    staged = Path(folder) / source.name
+                    _copy(source, staged, in_use=in_use)
+                    with staged.open("rb") as copied:
+                        shutil.copyfileobj(copied, file, _AT_ONCE)
+            else:
+                _copy(source, temporary, in_use=in_use)
+            file.flush()
+            os.fsync(descriptor)
         if replace:
             temporary.replace(target)
         else:
@@ -199,6 +208,13 @@ def copy(source: Path, target: Path, *, in_use: bool, replace: bool = False) -> 
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path, *, in_use: bool) -> None:
+    opened = _open_live(source) if in_use else _open_still(source)
+    with contextlib.closing(opened) as old, contextlib.closing(sqlite3.connect(target)) as new:
+        old.backup(new)  # in one step, from one snapshot, beside any writer
+        new.execute("PRAGMA journal_mode = DELETE")  # one file, readable from a medium that is read-only, too
 
 
 def pour(source: Path, target: Path) -> None:

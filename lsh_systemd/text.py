@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+import warnings
 
 from lsh_systemd.errors import BadInput
 
@@ -55,6 +56,16 @@ def check_argument(what: str, value: str) -> None:
             f"the {what} is longer than {MAX_ARGUMENT_BYTES} bytes",
             hint="Linux allows no longer argument: put it into a script file and run that",
         )
+
+
+def check_pattern(what: str, pattern: str) -> None:
+    """Refuse what is no regular expression, or will mean something else in another Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        try:
+            re.compile(pattern)
+        except (re.error, FutureWarning, RecursionError, OverflowError) as error:
+            raise BadInput(f"the {what} is no regular expression: {str(error)[:200]}") from None
 
 
 def check_path(what: str, value: str, *, glob: bool = True) -> None:

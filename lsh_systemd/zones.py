@@ -7,6 +7,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from lsh_systemd.errors import BadInput
+from lsh_systemd.text import visible
 
 # systemd takes a last word that is one of the machine's own abbreviations (CET and CEST in Berlin) for "local time with
 # this offset", not for the zone of that name: name the place instead.
@@ -27,7 +28,7 @@ def check_zone(name: str) -> None:
     if not _is_zone(name):
         near = [zone for zone in sorted(available_timezones()) if name and zone.lower().endswith(name.lower())]
         hint = f"did you mean {near[0]}?" if near else "write an IANA name like Europe/Berlin"
-        raise BadInput(f"{name!r} is not a time zone", hint=f"{hint} (timedatectl list-timezones lists them)")
+        raise BadInput(f"{visible(name)} is not a time zone", hint=f"{hint} (timedatectl list-timezones lists them)")
 
 
 @lru_cache(maxsize=256)

@@ -79,5 +79,5 @@ class Kept(Generic[T]):
     def _read(self) -> list[T]:
         try:
             return [self._shape(row) for row in json.loads(self.path.read_text())]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise LshError(f"cannot read {self.path}: {error}", hint=self._hint) from None

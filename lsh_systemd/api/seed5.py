@@ -232,6 +232,6 @@ def _paused(file: Path) -> list[str]:
         told = json.loads(file.read_text())
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LshError(f"cannot read {file}: {error}") from None
-    return [each for each in told if isinstance(each, str)]
+    return [each for each in told if isinstance(each, str)] if isinstance(told, list) else []

@@ -1,6 +1,7 @@
 """lshctl: one module a group of commands, each imported only when it is called."""
 
 import importlib
+import os
 
 import click
 from click.shell_completion import CompletionItem
@@ -178,6 +179,7 @@ def main(ctx: click.Context, scope: str | None, hosts: tuple[str, ...], url: str
     lshctl -H root@web1 list
     """
     ctx.obj = ctx.obj if url is not None else scope
+    os.umask(os.umask(0) | 0o022)  # whatever the caller's: nobody else may write to what is made here
     from lsh_systemd.cli import pager
 
     if ctx.invoked_subcommand in pager.PAGED:

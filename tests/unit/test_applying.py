@@ -168,7 +168,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, text: str, said: str
     ("name", "said"),
     [
         ("loop.yaml", "cannot read"),
-        ("pipe.yaml", "it is no file"),
+        ("pipe.yaml", "it is no plain file"),
         ('"a\\0.yaml"', "null"),
         ("'**.yaml'", "includes itself"),
         ("long0.yaml", "too many"),
@@ -196,7 +196,7 @@ def test_on_the_command_line_a_pipe_of_the_shell_s_will_do(tmp_path: Path) -> No
         os.close(read)
     os.mkfifo(tmp_path / "a.yaml")
     reader = specfiles.Reader()
-    assert reader.sources([str(tmp_path / "a.yaml")]) == [] and "it is no file" in reader.refused[0].message
+    assert reader.sources([str(tmp_path / "a.yaml")]) == [] and "it is no plain file" in reader.refused[0].message
 
 
 def test_what_is_no_job_file_is_refused(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def _tree(repository: Repository, lines: str) -> str:
         ({"ref": "main:refs/heads/x"}, "is no git ref"),
         ({"ref": "a\nb"}, "is no git ref"),
         ({"signers": Path("/nowhere/signers")}, "cannot read"),
-        ({"signers": Path("/dev/null")}, "others may write"),
+        ({"signers": Path("/dev/null")}, "no plain file"),
     ],
 )
 def test_what_is_none(take: Take, given: dict[str, object], told: str) -> None:

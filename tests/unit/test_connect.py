@@ -62,7 +62,7 @@ def test_from_the_environment_the_first_that_is_set(folder: Path, names: str) ->
         (f'[supabase]\nurl = "{URL}"', " \n", 0o600, "is not one"),
         (f'[supabase]\nurl = "{URL}"', "two\nlines", 0o600, "is not one"),
         (f'[supabase]\nurl = "{URL}"', None, 0, "is not there"),
-        (f'[supabase]\nurl = "{URL}"\nkey_file = "/dev/null"', "k", 0o600, "may be read by others"),
+        (f'[supabase]\nurl = "{URL}"\nkey_file = "/dev/null"', "k", 0o600, "no plain file"),
         ("[supabase]\nurl = 1", "k", 0o600, "must be text"),
         ('[supabase]\nkey = "k"', "k", 0o600, "'key' is not a setting"),
         ("supabase = 1", "k", 0o600, "must be a table"),

@@ -19,9 +19,9 @@ FLOORS = {
     0: "errors progress",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
     "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields "
-    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored nomad playbook plots pythonjobs "
-    "pythonspec queueing retry rollup rows run said sandbox schedule scope sharing shellwords span spec stats "
-    "surprises text timetable unit writers zones",
+    "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored nomad plainfile playbook plots "
+    "pythonjobs pythonspec queueing retry rollup rows run said sandbox schedule scope sharing shellwords span "
+    "spec stats surprises text timetable unit writers zones",
     2: "alertfile analyze caps checkout config cputime crontabs environment figures heldruns host ics interpreter "
     "journal manager notify probe queue remote sayings schema scripts seal shellcheck specfiles ssh stamps store "
     "storefile teamfiles underway unitdir vault",
