@@ -7,6 +7,7 @@ from urllib.parse import quote
 from fastapi import Depends, Query, Request, Response
 
 from lsh_systemd.api import once
+from lsh_systemd.api.document import gives
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Json, NotFound
@@ -30,7 +31,7 @@ _CALLED = {
 MOST = 1000
 
 
-@routes.get("/jobs", openapi_extra=needs("viewer"))
+@routes.get("/jobs", openapi_extra=needs("viewer"), responses=gives("Job", many=True))
 def list_jobs(
     desk: Here,
     request: Request,
@@ -95,7 +96,7 @@ def fits(found: Found, tag: str | None, category: str | None, q: str | None) -> 
     return any(q.lower() in each.lower() for each in texts)
 
 
-@routes.get("/jobs/{job_id}", openapi_extra=needs("viewer"))
+@routes.get("/jobs/{job_id}", openapi_extra=needs("viewer"), responses=gives("JobDetails"))
 def show_job(job_id: str, desk: Here) -> Response:
     """All there is to know of a job. Its `ETag` is what a change wants in `If-Match`."""
     found = desk.job(job_id)
@@ -103,7 +104,7 @@ def show_job(job_id: str, desk: Here) -> Response:
     return Json(told, headers={"ETag": etag(found)})
 
 
-@routes.get("/jobs/{job_id}/next", openapi_extra=needs("viewer"))
+@routes.get("/jobs/{job_id}/next", openapi_extra=needs("viewer"), responses=gives("Coming"))
 def next_of_job(job_id: str, desk: Here, count: Annotated[int, Query(ge=1, le=1000)] = 5) -> Response:
     """The coming instants of a job."""
     found = desk.job(job_id)
@@ -136,19 +137,31 @@ def start(desk: Desk, found: Found) -> dict[str, Any]:
     return {"id": found.id, "run_id": run_id, "queued": False}
 
 
-@routes.post("/jobs/{job_id}/trigger", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/trigger",
+    openapi_extra=needs("operator", parameters=[once.HEADER]),
+    responses=gives("JobStarted", 409),
+)
 def trigger_job(job_id: str, desk: Here, request: Request) -> Response:
     """Start the job now, whatever its schedule says. One that runs already is not started again."""
     return once.answered(request, desk, {}, lambda: {"status": "triggered"} | start(desk, desk.job(job_id)))
 
 
-@routes.post("/jobs/{job_id}/start", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/start",
+    openapi_extra=needs("operator", parameters=[once.HEADER]),
+    responses=gives("JobStarted", 409),
+)
 def start_job(job_id: str, desk: Here, request: Request) -> Response:
     """The same as trigger."""
     return once.answered(request, desk, {}, lambda: {"status": "started"} | start(desk, desk.job(job_id)))
 
 
-@routes.post("/jobs/{job_id}/restart", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/restart",
+    openapi_extra=needs("operator", parameters=[once.HEADER]),
+    responses=gives("JobStarted", 409),
+)
 def restart_job(job_id: str, desk: Here, request: Request) -> Response:
     """End the run in progress, where there is one, and start the job."""
 
@@ -160,7 +173,9 @@ def restart_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, restart)
 
 
-@routes.post("/jobs/{job_id}/stop", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/stop", openapi_extra=needs("operator", parameters=[once.HEADER]), responses=gives("JobStopped", 409)
+)
 def stop_job(job_id: str, desk: Here, request: Request) -> Response:
     """End the job's run in progress. Its schedule goes on."""
 
@@ -171,7 +186,9 @@ def stop_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, stop)
 
 
-@routes.post("/jobs/{job_id}/enable", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/enable", openapi_extra=needs("operator", parameters=[once.HEADER]), responses=gives("JobDone", 409)
+)
 def enable_job(job_id: str, desk: Here, request: Request) -> Response:
     """Let the schedule count."""
 
@@ -182,7 +199,9 @@ def enable_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, enable)
 
 
-@routes.post("/jobs/{job_id}/disable", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/disable", openapi_extra=needs("operator", parameters=[once.HEADER]), responses=gives("JobDone", 409)
+)
 def disable_job(job_id: str, desk: Here, request: Request) -> Response:
     """Let the schedule rest. A run in progress goes on."""
 
@@ -194,7 +213,7 @@ def disable_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, disable)
 
 
-@routes.get("/queue", openapi_extra=needs("viewer"))
+@routes.get("/queue", openapi_extra=needs("viewer"), responses=gives("Place", many=True))
 def queue(desk: Here) -> Response:
     """What runs, then what waits for a cap."""
     return Json(waiting(desk))

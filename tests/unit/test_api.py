@@ -178,7 +178,7 @@ def test_every_route_has_been_walked(client: Client) -> None:
         assert "Idempotency-Key" in [each["name"] for each in document["paths"][path]["post"]["parameters"]]
     for each in document["paths"].values():
         for operation in each.values():
-            assert operation["x-role"] in (*ROLES, OPEN, WEBHOOK) and "4XX" in operation["responses"]
+            assert operation["x-role"] in (*ROLES, OPEN, WEBHOOK) and "5XX" in operation["responses"]
     assert {role for _, _, role in routes()} == {*ROLES, OPEN, WEBHOOK}
     health = {"/health", "/api/health", "/api/cron/health"}
     assert {path for _, path, role in routes() if role == OPEN} == {*health, "/", "/ui/login", "/ui/static/x"}
