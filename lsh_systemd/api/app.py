@@ -1,5 +1,6 @@
 """The application: its routes, at their own paths and below /api."""
 
+import asyncio
 import contextlib
 import functools
 import re
@@ -74,8 +75,12 @@ def make(scope: Scope) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         feed: Feed = app.state.feed
-        async with feed.running():
-            yield
+        following = asyncio.create_task(app.state.parts.manager.look_after())
+        try:
+            async with feed.running():
+                yield
+        finally:
+            following.cancel()
 
     app = FastAPI(
         title="lsh-systemd",

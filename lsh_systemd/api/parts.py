@@ -1,5 +1,6 @@
 """What requests work with: the parts that the command line works with, too."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,11 +9,14 @@ import time
 from functools import cached_property
 from typing import Any
 
+import anyio.from_thread
+import anyio.to_thread
 from fastapi import Request
 
 from lsh_systemd import daemons, ledger
 from lsh_systemd.api import policy
 from lsh_systemd.api.access import Caller, Forbidden
+from lsh_systemd.api.following import FollowingManager
 from lsh_systemd.api.recent import Recent
 from lsh_systemd.audit import Actor
 from lsh_systemd.config import Api
@@ -21,7 +25,7 @@ from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job, job_id
 from lsh_systemd.jobs import Found, JobNotFound, Jobs
 from lsh_systemd.journal import Journal
-from lsh_systemd.manager import UNIT, Manager, ManagerError
+from lsh_systemd.manager import UNIT, ManagerError
 from lsh_systemd.sayings import told
 from lsh_systemd.scope import Scope
 from lsh_systemd.status import Status, overview
@@ -37,7 +41,7 @@ class Parts:
     """The parts of one scope. A store is a thread's own, as SQLite wants it; the rest keeps nothing."""
 
     def __init__(self, scope: Scope) -> None:
-        self.scope, self.manager, self.jobs = scope, Manager(scope), Jobs(scope)
+        self.scope, self.manager, self.jobs = scope, FollowingManager(scope), Jobs(scope, keep=True)
         self.began = time.time()
         self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent()
         self.looked: Recent[list[Status]] = Recent()
@@ -50,6 +54,16 @@ class Parts:
         """Something is changed here: what is asked from now on is looked up."""
         self.recent.forget()
         self.looked.forget()
+
+    async def sign(self) -> object:
+        """Another one whenever jobs, their units or the ledger have changed; not for how far a run says that it is, nor
+        for what a hand writes into a file that was there, which systemd does not know yet either. Always made on the
+        server's own thread, as versions are a connection's."""
+        if self.manager.is_due:
+            with contextlib.suppress(ManagerError):  # what asks more of systemd will tell
+                await anyio.to_thread.run_sync(self.manager.listen)
+        store = self.ledger()
+        return id(store), store.version(), self.jobs.written(), self.manager.changes
 
     def settings(self) -> Api:
         return policy.settings(self.scope)
@@ -158,8 +172,10 @@ class Desk:
         return overview(found, manager=self.parts.manager, last_runs=last_runs)
 
     def all_statuses(self) -> list[Status]:
-        """Those of all jobs that the key is for, by id, as they were a second ago at most."""
-        return self.parts.looked.get(self.caller.jobs, lambda: self.statuses(self.all()))
+        """Those of all jobs that the key is for, by id."""
+        return self.parts.looked.get(
+            self.caller.jobs, lambda: self.statuses(self.all()), anyio.from_thread.run(self.parts.sign)
+        )
 
     def seen_ids(self) -> set[str] | None:
         """The ids of the jobs that the key is for; None where it is for all, also for those that are gone."""

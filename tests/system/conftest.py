@@ -31,7 +31,16 @@ from tests.system.uml import UmlMachine
 JOURNALS = roots.CACHE / "test-journals"
 TOOLS = "mmdebstrap systemd-nspawn nsenter unshare mount journalctl linux.uml mke2fs debugfs".split()
 OWN_MACHINES = {
-    *("test_ansible", "test_api", "test_catch_up", "test_clock", "test_exact", "test_fleet_show", "test_ledger"),
+    *(
+        "test_ansible",
+        "test_api",
+        "test_catch_up",
+        "test_clock",
+        "test_contract",
+        "test_exact",
+        "test_fleet_show",
+        "test_ledger",
+    ),
     *("test_machine", "test_missed", "test_power", "test_refresh", "test_store", "test_sync", "test_team_secrets"),
     "test_uml",
 }
