@@ -280,8 +280,8 @@ class Manager:
         self._call("Unsubscribe", None)
 
     def on_change(self, interface: str, heard: Callable[[str], None]) -> list[int]:
-        """Call ``heard`` with a unit's D-Bus object for each of its changes in that interface, and with "" for a reload,
-        which may change all: from ``hear``, or while other answers are waited for."""
+        """Call ``heard`` with a unit's D-Bus object for each of its changes in that interface, with "" for a reload
+        (which may change all): from ``hear``, or while other answers are waited for."""
 
         def changed(connection: Any, sender: str, path: str, *_: Any) -> None:
             heard("" if path == MANAGER_PATH else path)

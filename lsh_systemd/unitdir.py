@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from lsh_systemd.errors import LshError
@@ -69,7 +70,11 @@ class UnitDir:
 
     def written(self) -> tuple[int, ...]:
         """When the folder, and those of its links, were last written to (ns since 1970; 0: there is none)."""
-        return tuple(map(_written, (self.path, *(self.path / _wants(f".{kind}") for kind in _KINDS))))
+        return tuple(map(_written, self._folders))
+
+    @cached_property
+    def _folders(self) -> list[str]:
+        return [str(self.path), *(str(self.path / _wants(f".{kind}")) for kind in _KINDS)]
 
     def enabled_timers(self, prefix: str) -> list[str]:
         """The names of all timers beginning with ``prefix`` that are started at boot, sorted."""
@@ -245,9 +250,9 @@ class WatchedDir(UnitDir):
         )
 
 
-def _written(folder: Path) -> int:
+def _written(folder: str) -> int:
     try:
-        return folder.stat().st_mtime_ns
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116  # for each request
     except OSError:
         return 0
 

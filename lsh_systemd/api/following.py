@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import anyio.to_thread
 
-from lsh_systemd.manager import TIMER, UNIT, Elapse, Manager, ManagerError, unit_object
+from lsh_systemd.manager import TIMER, UNIT, Elapse, Manager, ManagerError, UnitState, unit_object
 from lsh_systemd.scope import Scope
 
 # All are asked anew this often, should a change ever have been told to nobody.
@@ -19,7 +19,8 @@ _OURS = unit_object("lsh-")
 
 
 class FollowingManager(Manager):
-    """Keeps when timers elapse until systemd tells that one has changed, and counts the changes of jobs' units."""
+    """Counts the changes of jobs' units of which systemd tells, and keeps what it has answered for as long as there are
+    none: how they are, and of each timer when it elapses."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope)
@@ -28,6 +29,7 @@ class FollowingManager(Manager):
         self._until = self._heard_at = self._asked_at = 0.0
         self.changes = 0  # of jobs' units, or of all at once
         self._known: dict[str, Elapse | None] = {}  # by D-Bus object; None: it is being asked
+        self._units: dict[tuple[str, frozenset[str]], tuple[int, dict[str, UnitState]]] = {}  # at so many changes
 
     def told_elapses(self, timers: Sequence[str]) -> list[Elapse]:
         with self._lock:
@@ -42,6 +44,19 @@ class FollowingManager(Manager):
                 if paths[timer] in self._known:  # no change has been told in between
                     self._known[paths[timer]] = elapse
         return [elapse or (None, None) for elapse in told.values()]
+
+    def units(self, pattern: str, *, states: Iterable[str] = ()) -> dict[str, UnitState]:
+        key = (pattern, frozenset(states))
+        if not pattern.startswith("lsh-"):  # changes of others are not counted
+            return super().units(pattern, states=key[1])
+        with self._lock:
+            self._follow()
+            self.hear()
+            changes, (at, told) = self.changes, self._units.get(key, (-1, {}))
+            if at != changes:
+                told = super().units(pattern, states=key[1])
+                self._units[key] = (changes, told)
+        return dict(told)
 
     @property
     def is_due(self) -> bool:
@@ -82,6 +97,7 @@ class FollowingManager(Manager):
         if now > self._until:
             self.subscribe()
             self._known.clear()
+            self._units.clear()
             self._until = now + _SECONDS
 
     # Both are called with the lock or without: each thing that they do is one step.

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import anyio.from_thread
@@ -42,7 +43,7 @@ class Parts:
 
     def __init__(self, scope: Scope) -> None:
         self.scope, self.manager, self.jobs = scope, FollowingManager(scope), Jobs(scope, keep=True)
-        self.began = time.time()
+        self.began, self._ledger = time.time(), ledger.path(scope)
         self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent()
         self.looked: Recent[list[Status]] = Recent()
         self.attention: Recent[list[dict[str, Any]]] = Recent(seconds=30.0)  # of days: half a minute changes little
@@ -76,14 +77,13 @@ class Parts:
 
     def ledger(self) -> Store:
         """This thread's connection; a new one where the file has been replaced (restored, or mended)."""
-        path = ledger.path(self.scope)
-        inode = path.stat().st_ino if path.exists() else None
+        inode = _inode(self._ledger)
         store, known = getattr(self._own, "store", (None, None))
         if store is None or known != inode:
             if store is not None:
                 store.close()
-            store = Store(path)
-            self._own.store = (store, path.stat().st_ino)
+            store = Store(self._ledger)
+            self._own.store = (store, _inode(self._ledger))
         assert isinstance(store, Store)
         return store
 
@@ -113,6 +113,13 @@ class Parts:
     def control(self, caller: Caller) -> Control:
         actor = Actor(name=caller.name, uid=os.getuid(), via="api")
         return Control(self.scope, manager=self.manager, jobs=self.jobs, journal=Journal(self.scope), actor=actor)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 class Desk:
