@@ -21,7 +21,7 @@ _MANY_FILES = 20
 
 
 # The kernel writes times in steps of up to 10 ms.
-_GRAIN_NS = 100_000_000
+GRAIN_NS = 100_000_000
 # When a file was written and changed, its size, and which one it is.
 Sign = tuple[int, int, int, int, int]
 
@@ -226,7 +226,7 @@ class WatchedDir(UnitDir):
         super().__init__(path)
         self._files: dict[str, Sign | None] = {}
         self._links: dict[str, bool] = {}
-        self._until_ns = time.time_ns() - _GRAIN_NS
+        self._until_ns = time.time_ns() - GRAIN_NS
 
     def _saw(self, name: str, status: os.stat_result | None) -> None:
         self._files[str(self.path / name)] = _sign(status) if status else None
