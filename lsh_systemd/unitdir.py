@@ -244,10 +244,11 @@ class WatchedDir(UnitDir):
 
     def is_as_before(self) -> bool:
         """Whether all that was read is still what it was."""
-        return all(_now(path) == sign for path, sign in self._files.items()) and all(
-            os.path.islink(path) == there  # noqa: PTH114
-            for path, there in self._links.items()
-        )
+        for path, sign in self._files.items():
+            if _now(path) != sign:
+                return False
+        islink = os.path.islink
+        return all(islink(path) == there for path, there in self._links.items())
 
 
 def _written(folder: str) -> int:

@@ -1,6 +1,6 @@
 """What requests work with: the parts that the command line works with, too."""
 
-import contextlib
+import operator
 import os
 import subprocess
 import sys
@@ -26,16 +26,21 @@ from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job, job_id
 from lsh_systemd.jobs import Found, JobNotFound, Jobs
 from lsh_systemd.journal import Journal
-from lsh_systemd.manager import UNIT, ManagerError
+from lsh_systemd.manager import RUNNING_STATES, UNIT, ManagerError
 from lsh_systemd.sayings import told
 from lsh_systemd.scope import Scope
 from lsh_systemd.status import Status, overview
 from lsh_systemd.store import Store
 from lsh_systemd.text import visible
+from lsh_systemd.unit import is_run_unit
 
 # Without the agent, the journal is read for requests, but not more often than this.
 _COLLECT_SECONDS = 1.0
 _COLLECT_TIMEOUT = 300.0
+# What no sign tells of is looked at so often.
+_LOOK_SECONDS = 1.0
+# So long answers are kept that are still true: by then the clock may have been set.
+_KEPT_SECONDS = 10.0
 
 
 class Parts:
@@ -44,9 +49,11 @@ class Parts:
     def __init__(self, scope: Scope) -> None:
         self.scope, self.manager, self.jobs = scope, FollowingManager(scope), Jobs(scope, keep=True)
         self.began, self._ledger = time.time(), ledger.path(scope)
-        self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent()
-        self.looked: Recent[list[Status]] = Recent()
+        self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent(seconds=_KEPT_SECONDS)
+        self.looked: Recent[list[Status]] = Recent(seconds=_KEPT_SECONDS)
         self.attention: Recent[list[dict[str, Any]]] = Recent(seconds=30.0)  # of days: half a minute changes little
+        self._looking, self._looked_at, self._turns = threading.Lock(), 0.0, 0
+        self._found: list[Found] = []
         self._own = threading.local()
         self._collecting = threading.Lock()
         self._collected = 0.0
@@ -57,14 +64,29 @@ class Parts:
         self.looked.forget()
 
     async def sign(self) -> object:
-        """Another one whenever jobs, their units or the ledger have changed; not for how far a run says that it is, nor
-        for what a hand writes into a file that was there, which systemd does not know yet either. Always made on the
-        server's own thread, as versions are a connection's."""
+        """Another one whenever jobs, their units or the ledger have changed; within a second also for what a hand has
+        written into a file that was there, and for how far a run says that it is. Always made on the server's own
+        thread, as versions are a connection's."""
         if self.manager.is_due:
-            with contextlib.suppress(ManagerError):  # what asks more of systemd will tell
-                await anyio.to_thread.run_sync(self.manager.listen)
+            await anyio.to_thread.run_sync(self._look)
         store = self.ledger()
-        return id(store), store.version(), self.jobs.written(), self.manager.changes
+        return id(store), store.version(), self.jobs.written(), self.manager.changes, self._turns
+
+    def _look(self) -> None:
+        with self._looking:
+            try:
+                self.manager.listen()
+                if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+                    return
+                units = self.manager.units("lsh-*.service", states=RUNNING_STATES)
+                quiet = self.agent_runs() and not any(map(is_run_unit, units))
+                found = self.jobs.all()  # those that have not changed are the same objects
+                same = len(found) == len(self._found) and all(map(operator.is_, found, self._found))
+                self._turns += not (quiet and same)
+                self._found = found
+            except LshError:  # what asks for more will tell
+                self._turns += 1
+            self._looked_at = time.monotonic()
 
     def settings(self) -> Api:
         return policy.settings(self.scope)
