@@ -196,7 +196,7 @@ class Desk:
             self.job(name)
 
     def statuses(self, found: list[Found]) -> list[Status]:
-        runs = self.store().last_runs()
+        runs = self.store().last_runs([each.id for each in found])
         last_runs = {each.id: told(self.scope, runs[each.id]) for each in found if each.id in runs}
         return overview(found, manager=self.parts.manager, last_runs=last_runs)
 
