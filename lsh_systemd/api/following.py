@@ -14,7 +14,7 @@ from lsh_systemd.scope import Scope
 # All are asked anew this often, should a change ever have been told to nobody.
 _SECONDS = 60.0
 # How often systemd is asked whether it has told all.
-_HEAR_SECONDS = 0.05
+_HEAR_SECONDS = 0.1
 _OURS = unit_object("lsh-")
 
 
@@ -94,6 +94,7 @@ class FollowingManager(Manager):
         self._asked_at = now
         if not self._followed:
             self._followed = self.on_change(TIMER, self._timer_changed) + self.on_change(UNIT, self._unit_changed)
+            self.changes += 1  # whatever was asked before
         if now > self._until:
             self.subscribe()
             self._known.clear()

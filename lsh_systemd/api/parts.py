@@ -67,7 +67,7 @@ class Parts:
         """Another one whenever jobs, their units or the ledger have changed; within a second also for what a hand has
         written into a file that was there, and for how far a run says that it is. Always made on the server's own
         thread, as versions are a connection's."""
-        if self.manager.is_due:
+        if self.manager.is_due and not self._looking.locked():  # one looks for all
             await anyio.to_thread.run_sync(self._look)
         store = self.ledger()
         return id(store), store.version(), self.jobs.written(), self.manager.changes, self._turns
