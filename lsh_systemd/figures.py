@@ -11,6 +11,7 @@ from typing import Any
 from lsh_systemd.rollup import DAY_USEC, FIGURES, STALE, nearest_rank, reckoned
 
 Query = Callable[[str, Sequence[object]], list[Any]]
+Counts = tuple[int, int, int]  # runs, successes, skipped
 _END = 2**62  # later than any run
 # So many durations of a job, or so small a share of them, are read and sorted; of more the sorted index.
 _FEW, _SHARE = 256, 6
@@ -144,15 +145,23 @@ class Figures:
             totals[each]["silence_usec"] = max(silence, totals[each]["silence_usec"] or 0)
         return {each: _totals(figures) for each, figures in totals.items()}
 
-    def days(self, first: int, job: str | None = None) -> dict[str, dict[int, tuple[int, int, int]]]:
-        """Of each job, or of one: the days of UTC from this one (since 1970) on that have runs, with how many there
+    def days(self, first: int, jobs: Sequence[str] | None = None) -> dict[str, dict[int, Counts]]:
+        """Of each job, or of these: the days of UTC from this one (since 1970) on that have runs, with how many there
         were, succeeded and were skipped."""
-        pieces, values = self._pieces(Period(first * DAY_USEC), job)
-        found: dict[str, dict[int, tuple[int, int, int]]] = defaultdict(dict)
-        counts = ", ".join(f"CAST({name} AS INTEGER)" for name in ("runs", "successes", "skipped"))
-        for name, day, *told in self._query(f"SELECT job, day, {counts} FROM ({pieces})", values):
-            found[name][day] = (told[0], told[1], told[2])
+        found: dict[str, dict[int, Counts]] = defaultdict(dict)
+        for name, *told in self._days("job, day, runs, successes, skipped", first, jobs):
+            found[name][told[0]] = (int(told[1]), int(told[2]), int(told[3]))
         return found
+
+    def days_together(self, first: int, jobs: Sequence[str] | None = None) -> dict[int, Counts]:
+        """The same of all of them together."""
+        rows = self._days("day, sum(runs), sum(successes), sum(skipped)", first, jobs, "GROUP BY day")
+        return {day: (int(runs), int(successes), int(skipped)) for day, runs, successes, skipped in rows}
+
+    def _days(self, columns: str, first: int, jobs: Sequence[str] | None, rest: str = "") -> list[Any]:
+        pieces, values = self._pieces(Period(first * DAY_USEC), jobs[0] if jobs and len(jobs) == 1 else None)
+        among = f"WHERE job IN ({', '.join('?' * len(jobs))})" if jobs is not None else ""
+        return self._query(f"SELECT {columns} FROM ({pieces}) {among} {rest}", (*values, *(jobs or ())))
 
     def _between(self, pieces: str, values: Sequence[object]) -> list[tuple[str, int]]:
         """Of each job whose runs began in several pieces, the longest time from the end of one to the next."""

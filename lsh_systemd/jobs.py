@@ -10,7 +10,7 @@ from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import LONGEST_ID, PREFIX, RESERVED_IDS, Job, job_id
 from lsh_systemd.scope import Scope, transient_unit_dir, unit_dir
 from lsh_systemd.text import visible
-from lsh_systemd.unitdir import UnitDir, UnitPair
+from lsh_systemd.unitdir import UnitDir, UnitPair, WatchedDir
 
 
 class JobNotFound(BadInput):
@@ -83,12 +83,14 @@ def _drop_ins(folder: UnitDir, units: Iterable[str]) -> list[Path]:
 
 
 class Jobs:
-    """The jobs of one scope: those that stay, and those that end with the boot."""
+    """The jobs of one scope: those that stay, and those that end with the boot. ``keep``: what was read is kept, and is
+    read again only once a file of it has changed; for processes that live long."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, *, keep: bool = False) -> None:
         self.scope = scope
         self.lasting = UnitDir(unit_dir(scope))
         self.transient = UnitDir(transient_unit_dir(scope))
+        self._kept: dict[tuple[Path, str], tuple[WatchedDir, Found | None]] | None = {} if keep else None
 
     def left_drop_ins(self, job: Job) -> list[Path]:
         """An administrator's additions that a new job would find: those to one of that name that was removed."""
@@ -97,17 +99,26 @@ class Jobs:
     def all(self) -> list[Found]:
         """All jobs, by id. Of two with the same name, systemd takes the lasting one, and so do we."""
         found: dict[str, Found] = {}
+        seen = set()
         for folder in (self.transient, self.lasting):
             for service in filter(unit.is_job_unit, folder.services(PREFIX)):
-                each = self._read_or_tell(folder, unit.id_of_unit(service))
+                wanted = unit.id_of_unit(service)
+                seen.add((folder.path, wanted))
+                each = self._read_or_tell(folder, wanted)
                 if each:
                     found[each.id] = each
+        if self._kept:
+            self._kept = {place: kept for place, kept in self._kept.copy().items() if place in seen}
         return [found[name] for name in sorted(found)]
 
     def ids(self) -> list[str]:
         """The ids of all jobs by their files' names alone, which are not looked into."""
         services = {name for folder in (self.transient, self.lasting) for name in folder.services(PREFIX)}
         return sorted({unit.id_of_unit(name) for name in filter(unit.is_job_unit, services)} - RESERVED_IDS)
+
+    def written(self) -> tuple[int, ...]:
+        """When the folders last got or lost a file, and those of what is enabled a link (ns since 1970)."""
+        return self.transient.written() + self.lasting.written()
 
     def find(self, name: str) -> Found | None:
         """The job of that id or name, or None."""
@@ -149,6 +160,20 @@ class Jobs:
             )
 
     def _read(self, folder: UnitDir, wanted: str) -> Found | None:
+        if self._kept is None:
+            return self._read_anew(folder, wanted)
+        watched, found = self._kept.get((folder.path, wanted), (None, None))
+        if watched is None or not watched.is_as_before():
+            self._kept.pop((folder.path, wanted), None)
+            watched = WatchedDir(folder.path)
+            found = self._read_anew(watched, wanted)
+            if found:
+                found = replace(found, dir=folder)  # what others do there is not to be noted
+                if watched.is_settled:
+                    self._kept[folder.path, wanted] = (watched, found)
+        return found
+
+    def _read_anew(self, folder: UnitDir, wanted: str) -> Found | None:
         service = f"{PREFIX}{wanted}.service"
         pair = folder.read(service, f"{PREFIX}{wanted}.timer")
         if pair is None:
@@ -175,7 +200,7 @@ class Jobs:
             job=job,
             pair=pair,
             dir=folder,
-            transient=folder is self.transient,
+            transient=folder.path == self.transient.path,
             changed=changed,
             problem=problem,
         )

@@ -31,7 +31,8 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "wall_time": {**_TEXT, "examples": ["2027-01-31T02:00:00"]},
     "instant": {**_TEXT, "examples": ["2027-01-31T02:00:00Z"]},
 }
-_WORDS = {
+# What some fields may be.
+WORDS: dict[str, tuple[str, ...]] = {
     "catch_up": CATCH_UP,
     "overlap": OVERLAPS,
     "sandbox": LEVELS,
@@ -75,7 +76,7 @@ def schema(descriptions: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _field(name: str, kind: str, descriptions: Mapping[str, str]) -> dict[str, Any]:
-    shape = {"anyOf": [{"enum": list(_WORDS[name])}, _BLANK]} if name in _WORDS else _SHAPES[kind]
+    shape = {"anyOf": [{"enum": list(WORDS[name])}, _BLANK]} if name in WORDS else _SHAPES[kind]
     told = {"description": descriptions[name]} if name in descriptions else {}
     return {"anyOf": [shape, _NOTHING]} | told
 

@@ -4,10 +4,12 @@ pydbus introspects an object once (7 ms), so only the Manager object gets a prox
 through plain Properties.Get calls, many in flight at a time.
 """
 
+import contextlib
+import functools
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,7 @@ UNIT = f"{SYSTEMD}.Unit"
 SERVICE = f"{SYSTEMD}.Service"
 TIMER = f"{SYSTEMD}.Timer"
 
+Elapse = tuple[int | None, int | None]
 # What systemd writes where there is no such time.
 NEVER = 2**64 - 1
 # How long systemd may take to drop stopped units from its memory before a reload is the quicker way.
@@ -49,6 +52,10 @@ class AccessDenied(ManagerError):
     """polkit or D-Bus said no."""
 
 
+class AlreadySubscribed(ManagerError):
+    """systemd tells us of changes already."""
+
+
 class NoSuchUnit(ManagerError):
     """systemd knows no unit of that name."""
 
@@ -59,10 +66,9 @@ _ERRORS: dict[str, type[ManagerError]] = {
     "org.freedesktop.DBus.Error.NoReply": ManagerUnavailable,
     "org.freedesktop.DBus.Error.ServiceUnknown": ManagerUnavailable,
     "org.freedesktop.DBus.Error.FileNotFound": NoSuchUnit,
+    "org.freedesktop.systemd1.AlreadySubscribed": AlreadySubscribed,
     "org.freedesktop.systemd1.NoSuchUnit": NoSuchUnit,
 }
-
-
 # The ActiveStates of a oneshot service that runs.
 RUNNING_STATES = frozenset({"activating", "active", "deactivating", "reloading"})
 
@@ -156,13 +162,11 @@ class Manager:
 
     def start_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
         """Start all these units; the ActiveState of those that have not become active. Raises the first refusal."""
-        return self._order_many("StartUnit", "starting timers", units, {"active", "failed"}, "active", seconds)
+        return self._order_many("StartUnit", "starting", units, {"active", "failed"}, "active", seconds)
 
     def stop_many(self, units: Sequence[str], *, seconds: float) -> dict[str, str]:
         """Stop all these units; the ActiveState of those that have not come to an end. Raises the first refusal."""
-        return self._order_many(
-            "StopUnit", "stopping timers", units, {"inactive", "failed"}, "inactive failed", seconds
-        )
+        return self._order_many("StopUnit", "stopping", units, {"inactive", "failed"}, "inactive failed", seconds)
 
     def _order_many(
         self, method: str, what: str, units: Sequence[str], ends: set[str], good: str, seconds: float
@@ -173,13 +177,9 @@ class Manager:
         for start in range(0, len(units), _IN_FLIGHT):
             progress.tell(what, start, len(units))
             some = units[start : start + _IN_FLIGHT]
-            answers = self._call_many(
-                (
-                    (MANAGER_PATH, f"{SYSTEMD}.Manager", method, GLib.Variant("(ss)", (unit, "replace")))
-                    for unit in some
-                ),
-                in_flight=_ORDERS_IN_FLIGHT,
-            )
+            words = (GLib.Variant("(ss)", (unit, "replace")) for unit in some)
+            orders = ((MANAGER_PATH, f"{SYSTEMD}.Manager", method, each) for each in words)
+            answers = self._call_many(orders, in_flight=_ORDERS_IN_FLIGHT)
             for answer in answers:
                 if isinstance(answer, GLib.Error):
                     raise self._refusal(answer, method)
@@ -257,7 +257,7 @@ class Manager:
         from gi.repository import GLib
 
         if not self._subscribed:
-            self._call("Subscribe", None)
+            self.subscribe()
             self._connection.signal_subscribe(
                 SYSTEMD, f"{SYSTEMD}.Manager", "JobRemoved", MANAGER_PATH, None, 0, lambda *_: None
             )
@@ -269,17 +269,52 @@ class Manager:
         context.iteration(True)
         timer.destroy()
 
+    def subscribe(self) -> None:
+        """Have systemd tell of changes. It may be asked again: a systemd that was executed anew may have forgotten."""
+        with contextlib.suppress(AlreadySubscribed):
+            self._call("Subscribe", None)
+
+    def unsubscribe(self, followed: Iterable[int]) -> None:
+        """Have nothing more told: ``followed`` is what ``on_change`` gave."""
+        for each in followed:
+            self._connection.signal_unsubscribe(each)
+        self._call("Unsubscribe", None)
+
+    def on_change(self, interface: str, heard: Callable[[str], None]) -> list[int]:
+        """Call ``heard`` with a unit's D-Bus object for each of its changes in that interface, with "" for a reload
+        (which may change all): from ``hear``, or while other answers are waited for."""
+
+        def changed(connection: Any, sender: str, path: str, *_: Any) -> None:
+            heard("" if path == MANAGER_PATH else path)
+
+        on, properties = self._connection.signal_subscribe, "org.freedesktop.DBus.Properties"
+        changes = on(SYSTEMD, properties, "PropertiesChanged", None, interface, 0, changed)
+        return [changes, on(SYSTEMD, f"{SYSTEMD}.Manager", "Reloading", MANAGER_PATH, None, 0, changed)]
+
+    def hear(self) -> None:
+        """Take in all changes that systemd has told of by now: what it tells before it answers is here before that."""
+        from gi.repository import GLib
+
+        self._property(MANAGER_PATH, f"{SYSTEMD}.Manager", "Tainted")
+        with _answering:
+            while GLib.MainContext.default().iteration(False):
+                pass
+
     def next_elapses(self, timers: Sequence[str]) -> list[int | None]:
         """When each timer elapses next, in µs since 1970; None for a timer that will not."""
-        wanted = [(t, TIMER, f"NextElapseUSec{clock}") for t in timers for clock in ("Realtime", "Monotonic")]
-        answers = self.get_many(wanted)
         offset = time.time_ns() // 1000 - time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         elapses: list[int | None] = []
-        for realtime, monotonic in zip(answers[::2], answers[1::2], strict=True):
+        for realtime, monotonic in self.told_elapses(timers):
             times = [realtime] if realtime not in (None, 0, NEVER) else []
             times += [monotonic + offset] if monotonic not in (None, 0, NEVER) else []
             elapses.append(min(times, default=None))
         return elapses
+
+    def told_elapses(self, timers: Sequence[str]) -> list[Elapse]:
+        """The same as systemd tells it: by the real and by the monotonic clock (µs); 0, NEVER or None for no time."""
+        wanted = [(t, TIMER, f"NextElapseUSec{clock}") for t in timers for clock in ("Realtime", "Monotonic")]
+        answers = self.get_many(wanted)
+        return list(zip(answers[::2], answers[1::2], strict=True))
 
     @cached_property
     def _bus(self) -> Any:
@@ -345,6 +380,7 @@ class Manager:
         return kind(f"systemd refused {method}: {message}")
 
 
+@functools.lru_cache(maxsize=10_000)
 def unit_object(unit: str) -> str:
     """The D-Bus object of a unit (sd_bus_path_encode): lsh-a.timer → …/unit/lsh_2da_2etimer."""
     encoded = "".join(

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
-# What is being done ("starting timers"), how much of it is done, and how much there is of it.
+# What is being done ("starting"), how much of it is done, and how much there is of it.
 Listener = Callable[[str, float, float], None]
 
 # Of this thread alone: a server's other threads have nobody who looks on.

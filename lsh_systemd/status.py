@@ -16,6 +16,7 @@ from lsh_systemd.span import format_span
 from lsh_systemd.stuck import going
 from lsh_systemd.unit import id_of_unit
 
+_NOT_AT_REST = RUNNING_STATES | {"failed"}
 # The timer of a pending retry: see libexec/retry.
 _RETRY = re.compile(r"lsh-([a-z0-9-]+)\.retry[0-9]+\.timer")
 
@@ -67,13 +68,14 @@ class Status:
 
 def overview(found: Sequence[Found], *, manager: Manager, last_runs: Mapping[str, Run]) -> list[Status]:
     """The status of each job, asked of systemd in two rounds however many there are."""
-    units = manager.units("lsh-*") if found else {}
+    # Not those that rest: of a thousand jobs that would be two thousand lines, where half will do.
+    units = manager.units("lsh-*", states=_NOT_AT_REST) if found else {}
     timers = {each.id: each.timer for each in found if _is_active(units.get(each.timer))}
     retries = {match[1]: name for name in units if (match := _RETRY.fullmatch(name))}
     timers |= {each.id: retries[each.id] for each in found if each.id in retries}
     elapses = dict(zip(timers, manager.next_elapses(list(timers.values())), strict=True))
     beside = {id_of_unit(name) for name, each in units.items() if "@" in name and each.active in RUNNING_STATES}
-    stuck = {run.found.id for run in going(manager, found) if run.stuck}
+    stuck = {run.found.id for run in going(manager, found, units=units) if run.stuck}
     return [
         Status(
             found=each,

@@ -1,12 +1,12 @@
 """Runs that go on for longer than they should: a job without a --timeout may still say when it is stuck."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from lsh_systemd.jobs import Found
-from lsh_systemd.manager import RUNNING_STATES, UNIT, Manager
+from lsh_systemd.manager import RUNNING_STATES, UNIT, Manager, UnitState
 from lsh_systemd.unit import id_of_unit, is_run_unit
 
 
@@ -34,11 +34,13 @@ class Going:
         return None if self.limit is None or self.stuck else self.limit.total_seconds() - self.seconds
 
 
-def going(manager: Manager, jobs: Iterable[Found]) -> Iterator[Going]:
-    """The runs in progress of these jobs."""
-    units = manager.units("lsh-*.service", states=RUNNING_STATES)
-    by_id = {found.id: found for found in jobs} if units else {}
-    for name in filter(is_run_unit, units):
+def going(manager: Manager, jobs: Iterable[Found], *, units: Mapping[str, UnitState] | None = None) -> Iterator[Going]:
+    """The runs in progress of these jobs; ``units``: those not at rest, where they are known."""
+    if units is None:
+        units = manager.units("lsh-*.service", states=RUNNING_STATES)
+    running = [name for name, each in units.items() if each.active in RUNNING_STATES and is_run_unit(name)]
+    by_id = {found.id: found for found in jobs} if running else {}
+    for name in running:
         found = by_id.get(id_of_unit(name))
         if found is None or found.job is None:
             continue

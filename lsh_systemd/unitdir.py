@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from lsh_systemd.errors import LshError, refused
@@ -14,8 +15,15 @@ from lsh_systemd.errors import LshError, refused
 # The largest job has a command of 128 KiB, a few times over.
 _LARGEST_FILE = 4 * 2**20
 _WANTS = "timers.target.wants"
+_KINDS = ("timer", "path", "socket")
 # From here on one sync of all file systems is cheaper than one of each file.
 _MANY_FILES = 20
+
+
+# The kernel writes times in steps of up to 10 ms.
+GRAIN_NS = 100_000_000
+# When a file was written and changed, its size, and which one it is.
+Sign = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,14 @@ class UnitDir:
             return []
         except OSError as error:
             raise _refused("read", self.path, error) from None
+
+    def written(self) -> tuple[int, ...]:
+        """When the folder, and those of its links, were last written to (ns since 1970; 0: there is none)."""
+        return tuple(map(_written, self._folders))
+
+    @cached_property
+    def _folders(self) -> list[str]:
+        return [str(self.path), *(str(self.path / _wants(f".{kind}")) for kind in _KINDS)]
 
     def enabled_timers(self, prefix: str) -> list[str]:
         """The names of all timers beginning with ``prefix`` that are started at boot, sorted."""
@@ -172,14 +188,19 @@ class UnitDir:
             descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 status = os.fstat(descriptor)
+                self._saw(name, status)
                 if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
                     return None
                 # Whatever bytes a hand edit left: they must come back out as they were.
                 return file.read(status.st_size).decode("utf-8", "surrogateescape")
         except FileNotFoundError:
+            self._saw(name, None)
             return None
         except OSError as error:
             raise _refused("read", self.path / name, error) from None
+
+    def _saw(self, name: str, status: os.stat_result | None) -> None:
+        """Called for each file that is read, as it was then; None where there is none."""
 
     def _stage(self, name: str, text: str, *, sync: bool) -> Path:
         """A finished copy beside the place where the file will be."""
@@ -197,6 +218,56 @@ class UnitDir:
             Path(path).unlink(missing_ok=True)
             raise
         return Path(path)
+
+
+class WatchedDir(UnitDir):
+    """The same folder, noting all that is read of it, so that one can tell later whether it would be read again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._files: dict[str, Sign | None] = {}
+        self._links: dict[str, bool] = {}
+        self._until_ns = time.time_ns() - GRAIN_NS
+
+    def _saw(self, name: str, status: os.stat_result | None) -> None:
+        self._files[str(self.path / name)] = _sign(status) if status else None
+
+    def is_enabled(self, unit: str) -> bool:
+        enabled = super().is_enabled(unit)
+        self._links[str(self.path / _wants(unit) / unit)] = enabled
+        return enabled
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a later change would show: not that of a file which has just been written, as its time may be the
+        same once more."""
+        return all(sign is None or max(sign[:2]) < self._until_ns for sign in self._files.values())
+
+    def is_as_before(self) -> bool:
+        """Whether all that was read is still what it was."""
+        for path, sign in self._files.items():
+            if _now(path) != sign:
+                return False
+        islink = os.path.islink
+        return all(islink(path) == there for path, there in self._links.items())
+
+
+def _written(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116  # for each request
+    except OSError:
+        return 0
+
+
+def _sign(status: os.stat_result) -> Sign:
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev
+
+
+def _now(path: str) -> Sign | None:
+    try:
+        return _sign(os.stat(path))  # noqa: PTH116  # a thousand times in a row: Path would be most of it
+    except OSError:
+        return None
 
 
 def _wants(unit: str) -> str:

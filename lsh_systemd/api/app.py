@@ -1,6 +1,9 @@
 """The application: its routes, at their own paths and below /api."""
 
+import asyncio
 import contextlib
+import functools
+import re
 from collections.abc import AsyncIterator
 
 import anyio.to_thread
@@ -8,14 +11,15 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from lsh_systemd import __version__
-from lsh_systemd.api import changes, events, fleet, jobs, livelogs, metrics, problems, runs, seed4, seed5
+from lsh_systemd.api import changes, document, events, fleet, jobs, livelogs, metrics, problems, runs, seed4, seed5
 from lsh_systemd.api.dash import admin, beside, forms, job, overview, session
 from lsh_systemd.api.dash import jobs as dash_jobs
 from lsh_systemd.api.dash import runs as dash_runs
 from lsh_systemd.api.feed import Feed
-from lsh_systemd.api.gate import Gate, needs, router
+from lsh_systemd.api.gate import Gate, GuardedRoute, needs, router
 from lsh_systemd.api.parts import Parts
 from lsh_systemd.api.problems import Json
 from lsh_systemd.scope import Scope
@@ -71,8 +75,12 @@ def make(scope: Scope) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         feed: Feed = app.state.feed
-        async with feed.running():
-            yield
+        following = asyncio.create_task(app.state.parts.manager.look_after())
+        try:
+            async with feed.running():
+                yield
+        finally:
+            following.cancel()
 
     app = FastAPI(
         title="lsh-systemd",
@@ -88,7 +96,7 @@ def make(scope: Scope) -> FastAPI:
     )
     app.state.parts, app.state.gate = Parts(scope), Gate(scope)
     app.state.feed, app.state.followers = Feed(app.state.parts), livelogs.Followers()
-    problems.install(app)
+    problems.install(app, _allowed)
     for routes, prefix in ROUTES:
         app.include_router(routes, prefix=prefix, include_in_schema=prefix != "/api")
     if origins := app.state.parts.settings().cors_origins:
@@ -110,6 +118,21 @@ def make(scope: Scope) -> FastAPI:
     return app
 
 
+def _allowed(path: str) -> set[str]:
+    """The methods that there are at the path."""
+    return {method for place, methods in _places() if place.fullmatch(path) for method in methods}
+
+
+@functools.cache
+def _places() -> list[tuple[re.Pattern[str], set[str]]]:
+    return [
+        (compile_path(prefix + route.path)[0], route.methods or set())
+        for routes, prefix in ROUTES
+        for route in routes.routes
+        if isinstance(route, GuardedRoute)
+    ]
+
+
 def _described(app: FastAPI) -> dict[str, object]:
     if app.openapi_schema is None:
         told = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
@@ -118,5 +141,5 @@ def _described(app: FastAPI) -> dict[str, object]:
             "webhook": {"type": "apiKey", "in": "header", "name": "X-Webhook-Secret"},
             "bearer": {"type": "http", "scheme": "bearer"},
         }
-        app.openapi_schema = told
+        app.openapi_schema = document.complete(told)
     return app.openapi_schema

@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Query, Request, Response
 
 from lsh_systemd import checks
 from lsh_systemd.api import once, policy, reach
+from lsh_systemd.api.document import gives, may_fail
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Changed, Json, NoMatchGiven
@@ -21,10 +22,11 @@ from lsh_systemd.run import rfc3339
 
 routes = router(tags=["jobs"])
 Here = Annotated[Desk, Depends(desk)]
-Match = Annotated[str | None, Header(alias="If-Match", max_length=200)]
+Match = Annotated[str | None, Header(alias="If-Match", max_length=200, examples=["*"])]
+_MADE = gives("JobMade", 409, status=201) | {200: {"description": "What would be made."} | gives("Definition")[200]}
 
 
-@routes.post("/jobs", openapi_extra=needs("admin", parameters=[once.HEADER]), status_code=201)
+@routes.post("/jobs", openapi_extra=needs("admin", parameters=[once.HEADER]), status_code=201, responses=_MADE)
 def create_job(
     body: NewJob,
     desk: Here,
@@ -93,7 +95,7 @@ def preview(desk: Desk, told: dict[str, Any]) -> dict[str, Any]:
     return {"id": job.id, "status": "valid", "definition": to_plain(job), "files": files, "warnings": warnings}
 
 
-@routes.patch("/jobs/{job_id}", openapi_extra=needs("admin"))
+@routes.patch("/jobs/{job_id}", openapi_extra=needs("admin"), responses=gives("JobDetails", 409, 412, 428))
 def change_job(job_id: str, body: JobChanges, desk: Here, if_match: Match = None) -> Response:
     """Change some of a job's fields; the rest stays. `enabled` lets its schedule count or rest."""
     found = change(desk, job_id, body.model_dump(), if_match)
@@ -129,7 +131,7 @@ def changed_job(desk: Desk, found: Found, told: dict[str, Any]) -> tuple[Job, li
     return job, checks.check(job, desk.scope, before=found.job)
 
 
-@routes.delete("/jobs/{job_id}", openapi_extra=needs("admin"), status_code=204)
+@routes.delete("/jobs/{job_id}", openapi_extra=needs("admin"), status_code=204, responses=may_fail(409, 412, 428))
 def remove_job(job_id: str, desk: Here, if_match: Match = None) -> Response:
     """Remove a job: its schedule and unit files. Its runs stay on record, and one in progress goes on."""
     remove(desk, job_id, if_match)

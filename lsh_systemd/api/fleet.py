@@ -10,6 +10,7 @@ from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
 from lsh_systemd import connect, daemons
+from lsh_systemd.api.document import gives
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Busy, Elsewhere, Json, NotFound
@@ -30,13 +31,13 @@ Job = Annotated[str | None, Query(max_length=300)]
 _SECONDS = 120.0
 
 
-@routes.get("/fleet/hosts", openapi_extra=needs("viewer"))
+@routes.get("/fleet/hosts", openapi_extra=needs("viewer"), responses=gives("Row", 404, 502, many=True))
 def hosts(desk: Here, host: Hosts = None) -> Response:
     """The hosts that report to Supabase, and when each was last heard of."""
     return Json(ask(desk, "hosts", hosts=host or []))
 
 
-@routes.get("/fleet/jobs", openapi_extra=needs("viewer"))
+@routes.get("/fleet/jobs", openapi_extra=needs("viewer"), responses=gives("Row", 404, 502, many=True))
 def jobs(desk: Here, host: Hosts = None, removed: bool = False) -> Response:
     """The jobs of all hosts; with `removed` also those that are gone."""
     told = ask(desk, "jobs", hosts=host or [], removed=removed)
@@ -44,7 +45,7 @@ def jobs(desk: Here, host: Hosts = None, removed: bool = False) -> Response:
     return Json(told if whole else [each | {"definition": masked(each["definition"] or {})} for each in told])
 
 
-@routes.get("/fleet/runs", openapi_extra=needs("viewer"))
+@routes.get("/fleet/runs", openapi_extra=needs("viewer"), responses=gives("Row", 404, 502, many=True))
 def runs(
     desk: Here,
     request: Request,
@@ -66,7 +67,7 @@ def runs(
     return Json(told[:limit], headers=headers)
 
 
-@routes.get("/fleet/report", openapi_extra=needs("viewer"))
+@routes.get("/fleet/report", openapi_extra=needs("viewer"), responses=gives("Row", 404, 502, many=True))
 def report(
     desk: Here,
     host: Hosts = None,

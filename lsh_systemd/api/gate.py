@@ -34,11 +34,14 @@ from lsh_systemd.api.keys import Keys
 from lsh_systemd.api.sessions import Sessions, csrf, witness
 from lsh_systemd.errors import BadInput
 from lsh_systemd.scope import Scope
+from lsh_systemd.text import visible
 
 _HINT = "X-API-Key: KEY, or Authorization: Bearer KEY; lshctl api key create makes one"
 _NOBODY = Caller(id="", name="nobody", role="nobody")
 _OWN_NAME = "LSH_API_KEY"
 _HARMLESS = ("GET", "HEAD")
+# Parameters that may be repeated.
+_SEVERAL = frozenset({"host"})
 
 
 class Gate:
@@ -153,6 +156,7 @@ class GuardedRoute(APIRoute):
             # Before anything is read of the request's body.
             if gate.admit(request, self.role).session:
                 await gate.check_meant(request)
+            _check_single(request)
             try:
                 return await handle(request)
             finally:
@@ -189,6 +193,14 @@ def key_given(request: Request) -> str | None:
         user, _, password = told.partition(":")
         return password or user or None
     return None
+
+
+def _check_single(request: Request) -> None:
+    """Raise BadInput for a parameter that is there twice: of two, one would be passed over."""
+    told = request.query_params
+    for name in told:
+        if name not in _SEVERAL and len(told.getlist(name)) > 1:
+            raise BadInput(f"the parameter {visible(name)} is given more than once")
 
 
 def is_own(request: Request) -> bool:

@@ -1,11 +1,14 @@
 """Jobs: listed, shown, started and stopped."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
+import anyio.to_thread
 from fastapi import Depends, Query, Request, Response
 
 from lsh_systemd.api import once
+from lsh_systemd.api.document import gives
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Json, NotFound
@@ -29,8 +32,8 @@ _CALLED = {
 MOST = 1000
 
 
-@routes.get("/jobs", openapi_extra=needs("viewer"))
-def list_jobs(
+@routes.get("/jobs", openapi_extra=needs("viewer"), responses=gives("Job", many=True))
+async def list_jobs(
     desk: Here,
     request: Request,
     status: Annotated[
@@ -48,9 +51,13 @@ def list_jobs(
 ) -> Response:
     """The jobs, by id. `Link` leads to the next page, `X-Total-Count` tells how many there are."""
     # All that the answer is made of: what else stands in the URL is in neither.
-    path = request.url.path
-    key = (desk.caller.jobs, path, status, tag, category, q, limit, after)
-    body, headers = desk.parts.recent.get(key, lambda: _page(desk, path, status, tag, category, q, limit, after))
+    key = (desk.caller.jobs, request.url.path, status, tag, category, q, limit, after)
+    recent, sign = desk.parts.recent, await desk.parts.sign()
+    told = recent.there(key, sign)
+    if told is None:  # only then is a thread needed
+        make = partial(_page, desk, request.url.path, status, tag, category, q, limit, after)
+        told = await anyio.to_thread.run_sync(recent.get, key, make, sign)
+    body, headers = told
     return Response(body, headers=headers, media_type=Json.media_type)
 
 
@@ -96,7 +103,7 @@ def fits(found: Found, tag: str | None, category: str | None, q: str | None) -> 
     return any(q.lower() in each.lower() for each in texts)
 
 
-@routes.get("/jobs/{job_id}", openapi_extra=needs("viewer"))
+@routes.get("/jobs/{job_id}", openapi_extra=needs("viewer"), responses=gives("JobDetails"))
 def show_job(job_id: str, desk: Here) -> Response:
     """All there is to know of a job. Its `ETag` is what a change wants in `If-Match`."""
     found = desk.job(job_id)
@@ -104,7 +111,7 @@ def show_job(job_id: str, desk: Here) -> Response:
     return Json(told, headers={"ETag": etag(found)})
 
 
-@routes.get("/jobs/{job_id}/next", openapi_extra=needs("viewer"))
+@routes.get("/jobs/{job_id}/next", openapi_extra=needs("viewer"), responses=gives("Coming"))
 def next_of_job(job_id: str, desk: Here, count: Annotated[int, Query(ge=1, le=1000)] = 5) -> Response:
     """The coming instants of a job."""
     found = desk.job(job_id)
@@ -157,19 +164,31 @@ def _started(desk: Desk, request: Request, job_id: str, status: str) -> Response
     )
 
 
-@routes.post("/jobs/{job_id}/trigger", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/trigger",
+    openapi_extra=needs("operator", parameters=[once.HEADER]),
+    responses=gives("JobStarted", 409),
+)
 def trigger_job(job_id: str, desk: Here, request: Request) -> Response:
     """Start the job now, whatever its schedule says. One that runs already is not started again."""
     return _started(desk, request, job_id, "triggered")
 
 
-@routes.post("/jobs/{job_id}/start", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/start",
+    openapi_extra=needs("operator", parameters=[once.HEADER]),
+    responses=gives("JobStarted", 409),
+)
 def start_job(job_id: str, desk: Here, request: Request) -> Response:
     """The same as trigger."""
     return _started(desk, request, job_id, "started")
 
 
-@routes.post("/jobs/{job_id}/restart", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/restart",
+    openapi_extra=needs("operator", parameters=[once.HEADER]),
+    responses=gives("JobStarted", 409),
+)
 def restart_job(job_id: str, desk: Here, request: Request) -> Response:
     """End the run in progress, where there is one, and start the job."""
 
@@ -181,7 +200,9 @@ def restart_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, restart)
 
 
-@routes.post("/jobs/{job_id}/stop", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/stop", openapi_extra=needs("operator", parameters=[once.HEADER]), responses=gives("JobStopped", 409)
+)
 def stop_job(job_id: str, desk: Here, request: Request) -> Response:
     """End the job's run in progress. Its schedule goes on."""
 
@@ -192,7 +213,9 @@ def stop_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, stop)
 
 
-@routes.post("/jobs/{job_id}/enable", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/enable", openapi_extra=needs("operator", parameters=[once.HEADER]), responses=gives("JobDone", 409)
+)
 def enable_job(job_id: str, desk: Here, request: Request) -> Response:
     """Let the schedule count."""
 
@@ -203,7 +226,9 @@ def enable_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, enable)
 
 
-@routes.post("/jobs/{job_id}/disable", openapi_extra=needs("operator", parameters=[once.HEADER]))
+@routes.post(
+    "/jobs/{job_id}/disable", openapi_extra=needs("operator", parameters=[once.HEADER]), responses=gives("JobDone", 409)
+)
 def disable_job(job_id: str, desk: Here, request: Request) -> Response:
     """Let the schedule rest. A run in progress goes on."""
 
@@ -215,7 +240,7 @@ def disable_job(job_id: str, desk: Here, request: Request) -> Response:
     return once.answered(request, desk, {}, disable)
 
 
-@routes.get("/queue", openapi_extra=needs("viewer"))
+@routes.get("/queue", openapi_extra=needs("viewer"), responses=gives("Place", many=True))
 def queue(desk: Here) -> Response:
     """What runs, then what waits for a cap."""
     return Json(waiting(desk))

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,6 +23,7 @@ BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400)
 # The counts of all runs are reckoned this often at most: a million take half a second.
 _SECONDS = 15.0
 _CONTENT = "text/plain; version=0.0.4; charset=utf-8"
+_PLAIN: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 # One look through an index that has all of it.
 _COUNTS = (
@@ -51,7 +52,7 @@ class Counts:
 _counts = Counts()
 
 
-@routes.get("/metrics", openapi_extra=needs("viewer"), response_class=Response)
+@routes.get("/metrics", openapi_extra=needs("viewer"), response_class=Response, responses=_PLAIN)
 def metrics(desk: Annotated[Desk, Depends(desk)]) -> Response:
     """Counts, durations, next runs, the queue, the agent and the sync, in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)

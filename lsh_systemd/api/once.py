@@ -28,7 +28,7 @@ HEADER = {
     "in": "header",
     "required": False,
     "description": "The same key for the same request: for a day it is answered again, and not done again.",
-    "schema": {"type": "string", "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _DAY_USEC = 86_400_000_000

@@ -1,19 +1,24 @@
 """What requests work with: the parts that the command line works with, too."""
 
 import contextlib
+import operator
 import os
 import subprocess
 import sys
 import threading
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import anyio.from_thread
+import anyio.to_thread
 from fastapi import Request
 
 from lsh_systemd import daemons, ledger, midway
 from lsh_systemd.api import policy
 from lsh_systemd.api.access import Caller, Forbidden
+from lsh_systemd.api.following import FollowingManager
 from lsh_systemd.api.recent import Recent
 from lsh_systemd.audit import Actor
 from lsh_systemd.config import Api
@@ -22,29 +27,36 @@ from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.job import Job, job_id
 from lsh_systemd.jobs import Found, JobNotFound, Jobs
 from lsh_systemd.journal import Journal
-from lsh_systemd.manager import UNIT, Manager, ManagerError
+from lsh_systemd.manager import RUNNING_STATES, UNIT, ManagerError
 from lsh_systemd.sayings import told
 from lsh_systemd.scope import Scope
 from lsh_systemd.status import Status, overview
 from lsh_systemd.store import Store
 from lsh_systemd.text import visible
+from lsh_systemd.unit import is_run_unit
 
 # Without the agent, the journal is read for requests, but not more often than this.
 _COLLECT_SECONDS = 1.0
 _COLLECT_TIMEOUT = 300.0
 # How often a damaged store is seen to.
 _MEND_SECONDS = 30.0
+# What no sign tells of is looked at so often.
+_LOOK_SECONDS = 1.0
+# So long answers are kept that are still true: by then the clock may have been set.
+_KEPT_SECONDS = 10.0
 
 
 class Parts:
     """The parts of one scope. A store is a thread's own, as SQLite wants it; the rest keeps nothing."""
 
     def __init__(self, scope: Scope) -> None:
-        self.scope, self.manager, self.jobs = scope, Manager(scope), Jobs(scope)
-        self.began = time.time()
-        self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent()
-        self.looked: Recent[list[Status]] = Recent()
+        self.scope, self.manager, self.jobs = scope, FollowingManager(scope), Jobs(scope, keep=True)
+        self.began, self._ledger = time.time(), ledger.path(scope)
+        self.recent: Recent[tuple[bytes, dict[str, str]]] = Recent(seconds=_KEPT_SECONDS)
+        self.looked: Recent[list[Status]] = Recent(seconds=_KEPT_SECONDS)
         self.attention: Recent[list[dict[str, Any]]] = Recent(seconds=30.0)  # of days: half a minute changes little
+        self._looking, self._looked_at, self._turns = threading.Lock(), 0.0, 0
+        self._found: list[Found] = []
         self._own = threading.local()
         self._collecting = threading.Lock()
         self._collected = 0.0
@@ -54,6 +66,31 @@ class Parts:
         """Something is changed here: what is asked from now on is looked up."""
         self.recent.forget()
         self.looked.forget()
+
+    async def sign(self) -> object:
+        """Another one whenever jobs, their units or the ledger have changed; within a second also for what a hand has
+        written into a file that was there, and for how far a run says that it is. Always made on the server's own
+        thread, as versions are a connection's."""
+        if self.manager.is_due and not self._looking.locked():  # one looks for all
+            await anyio.to_thread.run_sync(self._look)
+        store = self.ledger()
+        return id(store), store.version(), self.jobs.written(), self.manager.changes, self._turns
+
+    def _look(self) -> None:
+        with self._looking:
+            try:
+                self.manager.listen()
+                if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+                    return
+                units = self.manager.units("lsh-*.service", states=RUNNING_STATES)
+                quiet = self.agent_runs() and not any(map(is_run_unit, units))
+                found = self.jobs.all()  # those that have not changed are the same objects
+                same = len(found) == len(self._found) and all(map(operator.is_, found, self._found))
+                self._turns += not (quiet and same)
+                self._found = found
+            except LshError:  # what asks for more will tell
+                self._turns += 1
+            self._looked_at = time.monotonic()
 
     def settings(self) -> Api:
         return policy.settings(self.scope)
@@ -66,14 +103,13 @@ class Parts:
 
     def ledger(self) -> Store:
         """This thread's connection; a new one where the file has been replaced (restored, or mended)."""
-        path = ledger.path(self.scope)
-        inode = path.stat().st_ino if path.exists() else None
+        inode = _inode(self._ledger)
         store, known = getattr(self._own, "store", (None, None))
         if store is None or known != inode:
             if store is not None:
                 store.close()
-            store = Store(path)
-            self._own.store = (store, path.stat().st_ino)
+            store = Store(self._ledger)
+            self._own.store = (store, _inode(self._ledger))
         assert isinstance(store, Store)
         return store
 
@@ -116,6 +152,13 @@ class Parts:
         for line in midway.finish(control, lambda old, new: midway.carry_over(control, self.store(), old, new)):
             print(f"<5>{line}", file=sys.stderr, flush=True)
         return control
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 class Desk:
@@ -168,13 +211,15 @@ class Desk:
             raise Forbidden("this key is not for such a job", hint="its jobs: " + ", ".join(self.caller.jobs))
 
     def statuses(self, found: list[Found]) -> list[Status]:
-        runs = self.store().last_runs()
+        runs = self.store().last_runs([each.id for each in found])
         last_runs = {each.id: told(self.scope, runs[each.id]) for each in found if each.id in runs}
         return overview(found, manager=self.parts.manager, last_runs=last_runs)
 
     def all_statuses(self) -> list[Status]:
-        """Those of all jobs that the key is for, by id, as they were a second ago at most."""
-        return self.parts.looked.get(self.caller.jobs, lambda: self.statuses(self.all()))
+        """Those of all jobs that the key is for, by id."""
+        return self.parts.looked.get(
+            self.caller.jobs, lambda: self.statuses(self.all()), anyio.from_thread.run(self.parts.sign)
+        )
 
     def seen_ids(self) -> set[str] | None:
         """The ids of the jobs that the key is for; None where it is for all, also for those that are gone."""

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -76,7 +76,6 @@ class Problem(Json):
     media_type = "application/problem+json"
 
 
-# What each path may answer beside its own, for the OpenAPI document.
 _SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "error"],
@@ -97,11 +96,9 @@ _SCHEMA = {
         "error": "…",
     },
 }
-_CONTENT = {"application/problem+json": {"schema": _SCHEMA}}
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request is at fault.", "content": _CONTENT},
-    "5XX": {"description": "It cannot be done now.", "content": _CONTENT},
-}
+CONTENT = {"application/problem+json": {"schema": _SCHEMA}}
+# Any path may answer so, where systemd, the journal or the disk does not do what it should.
+RESPONSES: dict[int | str, dict[str, Any]] = {"5XX": {"description": "It cannot be done now.", "content": CONTENT}}
 
 
 def status_of(error: LshError) -> int:
@@ -129,8 +126,8 @@ def of_error(error: LshError) -> Response:
     return problem(status, error.message, hint=error.hint, headers=headers)
 
 
-def install(app: FastAPI) -> None:
-    """Have all errors told so."""
+def install(app: FastAPI, allowed: Callable[[str], set[str]]) -> None:
+    """Have all errors told so; ``allowed``: the methods that there are at a path."""
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, LshError)
@@ -145,7 +142,10 @@ def install(app: FastAPI) -> None:
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem(error.status_code, str(error.detail), headers=error.headers)
+        headers = error.headers
+        if error.status_code == 405:  # Starlette's own word is that of the first route alone
+            headers = {"Allow": ", ".join(sorted(allowed(request.url.path)))}
+        return problem(error.status_code, str(error.detail), headers=headers)
 
     async def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from lsh_systemd import analyze
 from lsh_systemd.alertrule import shown, told_of
 from lsh_systemd.alerts import rules_of
+from lsh_systemd.api.document import gives
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Json, NotFound
@@ -33,6 +34,7 @@ from lsh_systemd.vault import Vault
 routes = router(tags=["runs"])
 Here = Annotated[Desk, Depends(desk)]
 Instant = Annotated[str | None, Query(max_length=100, description="RFC 3339, or as systemd takes it: yesterday, -2h.")]
+_BYTES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 _MOST = 1000
 _MOST_LINES = 10_000
 _LOG_SECONDS = 60
@@ -94,7 +96,7 @@ Limit = Annotated[int, Query(ge=1, le=_MOST)]
 Result = Annotated[str | None, Query(max_length=40)]
 
 
-@routes.get("/runs", openapi_extra=needs("viewer"))
+@routes.get("/runs", openapi_extra=needs("viewer"), responses=gives("Run", many=True))
 def list_runs(
     desk: Here,
     request: Request,
@@ -109,7 +111,7 @@ def list_runs(
     return _listed(desk, request, desk.known(job) if job else None, since, until, result, failed, limit)
 
 
-@routes.get("/jobs/{job_id}/runs", openapi_extra=needs("viewer"))
+@routes.get("/jobs/{job_id}/runs", openapi_extra=needs("viewer"), responses=gives("Run", many=True))
 def runs_of_job(
     job_id: str,
     desk: Here,
@@ -124,13 +126,13 @@ def runs_of_job(
     return _listed(desk, request, desk.known(job_id), since, until, result, failed, limit)
 
 
-@routes.get("/runs/{run_id}", openapi_extra=needs("viewer"))
+@routes.get("/runs/{run_id}", openapi_extra=needs("viewer"), responses=gives("RunWithOutput"))
 def show_run(run_id: str, desk: Here) -> Response:
     """One run, with what it wrote."""
     return Json(_shaped(desk, run_of(desk, run_id), output=True))
 
 
-@routes.get("/runs/{run_id}/output", openapi_extra=needs("viewer"))
+@routes.get("/runs/{run_id}/output", openapi_extra=needs("viewer"), response_class=Response, responses=_BYTES)
 def output_of_run(run_id: str, desk: Here) -> Response:
     """What a run wrote, byte by byte."""
     headers = {"Content-Disposition": "attachment"}
@@ -151,7 +153,7 @@ def _job(desk: Desk, job_id: str) -> Any:
     return found.job if found else None
 
 
-@routes.get("/jobs/{job_id}/logs", openapi_extra=needs("viewer"))
+@routes.get("/jobs/{job_id}/logs", openapi_extra=needs("viewer"), responses=gives("Line", many=True))
 def logs_of_job(
     job_id: str,
     desk: Here,
@@ -207,7 +209,7 @@ def reporter(desk: Desk, since: int | None, until: int | None, *, job: str | Non
         yield Reporter(Figures(store.query), since_usec=since, until_usec=until, job=job)
 
 
-@routes.get("/report", openapi_extra=needs("viewer"))
+@routes.get("/report", openapi_extra=needs("viewer"), responses=gives("Report", many=True))
 def report(desk: Here, since: Instant = None, until: Instant = None) -> Response:
     """A report on each job: rate of success, durations, failures, how that changes."""
     seen = desk.seen_ids()
@@ -216,7 +218,7 @@ def report(desk: Here, since: Instant = None, until: Instant = None) -> Response
     return Json([each for each in reports if seen is None or each["job"] in seen])
 
 
-@routes.get("/jobs/{job_id}/report", openapi_extra=needs("viewer"))
+@routes.get("/jobs/{job_id}/report", openapi_extra=needs("viewer"), responses=gives("Report"))
 def report_of_job(job_id: str, desk: Here, since: Instant = None, until: Instant = None) -> Response:
     """A report on one job."""
     job = desk.known(job_id)
@@ -237,13 +239,13 @@ def attention(desk: Desk, days: int = 7) -> list[dict[str, Any]]:
         return [asdict(each) for each in insights(reports, told.streaks([each["job"] for each in reports]), active)]
 
 
-@routes.get("/insights", openapi_extra=needs("viewer"))
+@routes.get("/insights", openapi_extra=needs("viewer"), responses=gives("Insight", many=True))
 def show_insights(desk: Here) -> Response:
     """What deserves attention, the worst first: of the last seven days."""
     return Json(attention(desk))
 
 
-@routes.get("/explain", openapi_extra=needs("viewer"))
+@routes.get("/explain", openapi_extra=needs("viewer"), responses=gives("Explanation"))
 def explain_cron(
     desk: Here,
     expression: Annotated[str, Query(max_length=1000, examples=["*/15 9-17 * * 1-5"])],
@@ -259,7 +261,7 @@ def explain_cron(
     return Json(told if not desk.caller.jobs else told | {"warnings": []})
 
 
-@routes.get("/secrets", openapi_extra=needs("admin"))
+@routes.get("/secrets", openapi_extra=needs("admin"), responses=gives("Secret", many=True))
 def secrets(desk: Here) -> Response:
     """The names of the secrets. What they hold is told to jobs only."""
     return Json(secrets_of(desk))
@@ -273,7 +275,7 @@ def secrets_of(desk: Desk) -> list[dict[str, Any]]:
     ]
 
 
-@routes.get("/alerts", openapi_extra=needs("admin"))
+@routes.get("/alerts", openapi_extra=needs("admin"), responses=gives("AlertRule", many=True))
 def alerts(desk: Here) -> Response:
     """The rules of who is told of what; of their URLs without what may be a password."""
     return Json(alert_rules(desk))
@@ -292,7 +294,7 @@ def alert_rules(desk: Desk) -> list[dict[str, Any]]:
     ]
 
 
-@routes.get("/alerts/history", openapi_extra=needs("admin"))
+@routes.get("/alerts/history", openapi_extra=needs("admin"), responses=gives("Alert", many=True))
 def alerts_told(desk: Here, limit: Limit = 50) -> Response:
     """What has been told, or waits to be; the newest first."""
     return Json(alert_history(desk, limit))
@@ -304,7 +306,7 @@ def alert_history(desk: Desk, limit: int) -> list[dict[str, Any]]:
     return [each.to_json() for each in found if seen is None or each.job in seen][:limit]
 
 
-@routes.get("/audit", openapi_extra=needs("admin"))
+@routes.get("/audit", openapi_extra=needs("admin"), responses=gives("Change", many=True))
 def audit(
     desk: Here,
     job: Annotated[str | None, Query(max_length=300)] = None,

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from lsh_systemd import __version__, ledger
 from lsh_systemd.api.access import OPEN
+from lsh_systemd.api.document import gives
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, Parts, desk
 from lsh_systemd.api.problems import Json
@@ -22,6 +23,7 @@ from lsh_systemd.unit import is_run_unit
 routes = router(tags=["health"])
 # Anybody may ask: what is told is looked up this often at most.
 _SECONDS = 1.0
+HEALTH = gives("Health") | {503: {"description": "The same, and says what is wrong."} | gives("Health")[200]}
 # What SQLite may want at once, and a job.
 _LEAST_FREE_BYTES, _LEAST_FOR_UNITS = 2**20, 2**16
 
@@ -73,13 +75,13 @@ def _health(parts: Parts) -> dict[str, Any]:
     }
 
 
-@routes.get("/health", openapi_extra=needs(OPEN), responses={503: {"description": "It says what is wrong."}})
+@routes.get("/health", openapi_extra=needs(OPEN), responses=HEALTH)
 def health(request: Request) -> Json:
     """Whether jobs are looked after. Needs no key."""
     return health_of(request)
 
 
-@routes.get("/status", openapi_extra=needs("viewer"))
+@routes.get("/status", openapi_extra=needs("viewer"), responses=gives("Status"))
 def status(desk: Annotated[Desk, Depends(desk)]) -> Json:
     """How the server is."""
     return Json(status_of(desk))

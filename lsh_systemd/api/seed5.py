@@ -14,12 +14,13 @@ from starlette.responses import Response
 from lsh_systemd import caps, catchup, daemons
 from lsh_systemd.api import jobs
 from lsh_systemd.api.access import OPEN, WEBHOOK, Forbidden
+from lsh_systemd.api.document import gives
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.kept import write_whole
 from lsh_systemd.api.parts import Desk, desk
 from lsh_systemd.api.problems import Json
 from lsh_systemd.api.runs import attention, reporter, usec_of
-from lsh_systemd.api.seed4 import health_of, status_of
+from lsh_systemd.api.seed4 import HEALTH, health_of, status_of
 from lsh_systemd.dispatch import overview
 from lsh_systemd.errors import BadInput, LshError, refused
 from lsh_systemd.refresh import change_caps
@@ -41,7 +42,7 @@ def paused_file(scope: Scope) -> Path:
     return state_dir(scope) / "api-paused.json"
 
 
-@routes.post("/start", openapi_extra=needs("admin"))
+@routes.post("/start", openapi_extra=needs("admin"), responses=gives("CronStarted"))
 def start(desk: Here, body: Given = None) -> Response:
     """Let the schedules count that `stop` let rest, and have the agent run. `maxConcurrentJobs` caps how much runs at
     once; `batchSize` has no meaning, as systemd starts each job when it is due."""
@@ -71,7 +72,7 @@ def start(desk: Here, body: Given = None) -> Response:
     return Json({"success": not problems, "status": "started", "resumed": resumed, "problems": problems})
 
 
-@routes.post("/stop", openapi_extra=needs("admin"))
+@routes.post("/stop", openapi_extra=needs("admin"), responses=gives("CronStopped"))
 def stop(desk: Here) -> Response:
     """Let all schedules rest until `start`. Runs in progress go on, and a job can still be started by hand."""
     desk.for_all()
@@ -84,13 +85,13 @@ def stop(desk: Here) -> Response:
     return Json({"success": True, "status": "stopped", "paused": [found.id for found in enabled]})
 
 
-@routes.get("/health", openapi_extra=needs(OPEN), responses={503: {"description": "It says what is wrong."}})
+@routes.get("/health", openapi_extra=needs(OPEN), responses=HEALTH)
 def health(request: Request) -> Response:
     """Whether jobs are looked after. Needs no key."""
     return health_of(request)
 
 
-@routes.get("/status", openapi_extra=needs("viewer"))
+@routes.get("/status", openapi_extra=needs("viewer"), responses=gives("CronStatus"))
 def status(desk: Here) -> Response:
     """How the server is, what runs and what waits, and whether `stop` has let schedules rest."""
     places = jobs.waiting(desk)
@@ -109,7 +110,7 @@ def status(desk: Here) -> Response:
     )
 
 
-@routes.get("/queue", openapi_extra=needs("viewer"))
+@routes.get("/queue", openapi_extra=needs("viewer"), responses=gives("CronQueue"))
 def queue(desk: Here) -> Response:
     """What runs and what waits for a cap."""
     places = jobs.waiting(desk)
@@ -117,13 +118,13 @@ def queue(desk: Here) -> Response:
     return Json({"processing": counts["running"], "pending": len(places) - counts["running"], "jobs": places})
 
 
-@routes.get("/insights", openapi_extra=needs("viewer"))
+@routes.get("/insights", openapi_extra=needs("viewer"), responses=gives("CronInsights"))
 def insights(desk: Here) -> Response:
     """What deserves attention, the worst first."""
     return Json({"insights": attention(desk)})
 
 
-@routes.get("/metrics", openapi_extra=needs("viewer"))
+@routes.get("/metrics", openapi_extra=needs("viewer"), responses=gives("CronMetrics"))
 def metrics(
     desk: Here,
     start: Annotated[str | None, Query(alias="startDate", max_length=100)] = None,
@@ -168,13 +169,13 @@ def _runs(
     return [{k: v for k, v in run.to_json().items() if k != "output"} for run in runs[:limit]]
 
 
-@routes.post("/trigger", openapi_extra=needs("operator"))
+@routes.post("/trigger", openapi_extra=needs("operator"), responses=gives("CronTriggered", 404))
 def trigger(desk: Here, body: Given = None) -> Response:
     """Start the job `jobId`; without one, what was missed while the machine was off, for jobs that make up for it."""
     return Json(_triggered(desk, body or {}))
 
 
-@routes.post("/webhook", openapi_extra=needs(WEBHOOK))
+@routes.post("/webhook", openapi_extra=needs(WEBHOOK), responses=gives("CronTriggered", 404))
 def webhook(desk: Here, body: Given = None) -> Response:
     """The same as trigger, for callers outside: with `X-Webhook-Secret`, which is CRON_WEBHOOK_SECRET here."""
     return Json(_triggered(desk, body or {}))
@@ -196,7 +197,7 @@ def _triggered(desk: Desk, body: dict[str, Any]) -> dict[str, Any]:
     return {"success": True, "status": "triggered", "caught_up": missed, "running": running}
 
 
-@routes.post("/reset-stuck-jobs", openapi_extra=needs("operator"))
+@routes.post("/reset-stuck-jobs", openapi_extra=needs("operator"), responses=gives("CronReset"))
 def reset_stuck_jobs(desk: Here, body: Given = None) -> Response:
     """End the runs that are stuck: longer than their job's `stuck_after`, or than `timeoutMinutes`."""
     minutes = _number(body or {}, "timeoutMinutes", _MOST_MINUTES)

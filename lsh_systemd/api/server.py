@@ -134,7 +134,11 @@ def bound(address: str) -> socket.socket:
             return listening
         host, number = parsed(address)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, number), family=family, backlog=socket.SOMAXCONN)
+        listening = socket.create_server((host, number), family=family, backlog=socket.SOMAXCONN)
+        # Connections inherit it. asyncio would see to it, but for sockets that do not say they are TCP's, as these; an
+        # answer's body would then wait for the acknowledgement of its head: 40 ms.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         raise LshError(f"cannot listen on {address}: {error.strerror}", hint="--listen takes another address") from None
 

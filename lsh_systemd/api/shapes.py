@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lsh_systemd.api.document import fields_of_jobs
 from lsh_systemd.audit import MASK
 from lsh_systemd.errors import BadInput
 from lsh_systemd.jobs import Found
@@ -31,23 +32,40 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
+# A schedule may be a table.
+_SCHEDULE: dict[str, Any] = {
+    "description": "A cron expression, or one of {cron, calendar, every, at, on_boot} with a timezone.",
+    "anyOf": [
+        {"type": ["string", "null"]},
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "object", "properties": {name: {} for name in (*_KINDS, *_BESIDE)}, "additionalProperties": False},
+    ],
+}
+_CHANGES: dict[str, Any] = {"timeout": "3h", "retries": None}
+
+
+def _complete(told: dict[str, Any], example: dict[str, Any]) -> None:
+    """Add to a body's schema all that a job may have: a wrong field is refused by ``from_plain``, in its words."""
+    beside = {"enabled": {"type": ["boolean", "null"]}, **told["properties"], "schedule": _SCHEDULE}
+    told["properties"] = {**fields_of_jobs(), **beside}
+    told |= {"additionalProperties": False, "example": example}
+
+
 class NewJob(BaseModel):
     """A job: a name, a command, perhaps a schedule, and whatever else a job file may say (timeout, env, tags …)."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"example": _EXAMPLE})
+    model_config = ConfigDict(extra="allow", json_schema_extra=lambda told: _complete(told, _EXAMPLE))
 
     name: str
     command: str | list[str]
-    schedule: str | list[str] | dict[str, Any] | None = Field(
-        default=None, description="A cron expression, or one of {cron, calendar, every, at, on_boot} with a timezone."
-    )
+    schedule: str | list[str] | dict[str, Any] | None = None
     enabled: bool = Field(default=True, description="Whether the schedule counts from the start.")
 
 
 class JobChanges(BaseModel):
     """The fields that are to change; null takes one away."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"timeout": "3h", "retries": None}})
+    model_config = ConfigDict(extra="allow", json_schema_extra=lambda told: _complete(told, _CHANGES))
 
 
 def plain_of(body: Mapping[str, Any]) -> dict[str, Any]:

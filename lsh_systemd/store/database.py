@@ -116,6 +116,10 @@ class Database:
         """The rows that a statement gives. Raises StoreUnavailable."""
         return self._shaped(sql, values, tuple)
 
+    def version(self) -> int:
+        """Another number whenever another connection has changed something; it means nothing to others than this."""
+        return int(self.query("PRAGMA data_version")[0][0])
+
     def state(self, key: str) -> str | None:
         """What was noted under this key."""
         rows = self.query("SELECT value FROM state WHERE key = ?", (key,))

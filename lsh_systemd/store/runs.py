@@ -1,7 +1,8 @@
 """The runs in the ledger."""
 
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lsh_systemd.failure import failure
 from lsh_systemd.rollup import COUNT_STALE, MANY_DAYS, REFRESH
@@ -17,12 +18,12 @@ _UPSERT = (
 )
 # The newest run of each job, found job after job: a GROUP BY would read all runs.
 _LAST_RUNS = """WHERE rowid IN (
-    WITH RECURSIVE names (job) AS (
-        SELECT min(job) FROM runs UNION ALL SELECT (SELECT min(job) FROM runs WHERE runs.job > names.job) FROM names
-        WHERE names.job IS NOT NULL
-    )
+    WITH RECURSIVE names (job) AS ({names})
     SELECT (SELECT rowid FROM runs WHERE runs.job = names.job ORDER BY started_usec DESC LIMIT 1) FROM names
 )"""
+_ALL_NAMES = """SELECT min(job) FROM runs
+    UNION ALL SELECT (SELECT min(job) FROM runs WHERE runs.job > names.job) FROM names WHERE names.job IS NOT NULL"""
+_THESE_NAMES = "SELECT value FROM json_each(?)"
 
 
 class Runs(Database):
@@ -81,9 +82,11 @@ class Runs(Database):
         """The runs whose ids begin so; two at most."""
         return self._select("WHERE id >= ? AND id < ? LIMIT 2", (id_prefix, id_prefix + "g"))
 
-    def last_runs(self) -> dict[str, Run]:
-        """The newest run of each job, without output."""
-        return {run.job: run for run in self._select(_LAST_RUNS, (), output=False)}
+    def last_runs(self, jobs: Sequence[str] | None = None) -> dict[str, Run]:
+        """The newest run of each job, or of these, without output."""
+        names = _ALL_NAMES if jobs is None else _THESE_NAMES
+        values = () if jobs is None else (json.dumps(jobs),)
+        return {run.job: run for run in self._select(_LAST_RUNS.format(names=names), values, output=False)}
 
     def rename(self, old: str, new: str) -> None:
         """Let the history of a job go on under its new id."""

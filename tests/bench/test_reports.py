@@ -41,13 +41,13 @@ COMMANDS = (
 )
 
 
-def year(count: int) -> Iterator[Run]:
-    """So many runs of the year up to now, in their order."""
+def year(count: int, jobs: int = JOBS) -> Iterator[Run]:
+    """So many runs of the year up to now, in their order, of job-0, job-1 …"""
     rng = random.Random(1)
     end = time.time_ns() // 1000
     results = ["success"] * 94 + ["exit-code"] * 3 + ["timeout", "signal", "skipped"]
     for number in range(count):
-        job, result = number % JOBS, rng.choice(results)
+        job, result = number % jobs, rng.choice(results)
         took = int(rng.lognormvariate(14 + job % 7, 0.5))
         output = b"a line of output\n" * rng.choice((0, 0, 1, 5, 40))
         yield Run(

@@ -42,6 +42,7 @@ OWN_MACHINES = {
         "test_api_faults",
         "test_catch_up",
         "test_clock",
+        "test_contract",
         "test_exact",
         "test_fleet_show",
         "test_ledger",

@@ -106,6 +106,24 @@ def test_a_job_s_life_over_http(lsh: Lsh, api: Api) -> None:
     assert api("GET", "/alerts/history", key=some).json() == []
     assert "no Supabase project" in api("GET", "/fleet/hosts", key=admin, check=404).text
 
+    # What changes beside the API shows in its answers, though they are kept until then.
+    def listed() -> Any:
+        return next(each for each in api("GET", "/jobs", key=viewer).json() if each["id"] == name)
+
+    timer, drop_ins = f"lsh-{name}.timer", f"{lsh.folder}/lsh-{name}.timer.d"
+    assert (listed()["state"], listed()["changed"], listed()["next"][11:16]) == ("waiting", False, "03:00")
+    lsh.systemctl("stop", timer)
+    eventually(lambda: listed()["state"] == "stopped")
+    lsh.write(f"{timer}.d/other.conf", "[Timer]\nOnCalendar=\nOnCalendar=*-*-* 04:44:00\n")
+    lsh.systemctl("daemon-reload")
+    lsh.systemctl("start", timer)
+    eventually(lambda: (listed()["next"] or "")[11:16] == "04:44")
+    lsh.machine.run("sh", "-c", f"echo '# by hand' >>{lsh.folder}/{timer}")
+    eventually(lambda: listed()["changed"])
+    lsh.machine.run("rm", "-r", drop_ins)
+    lsh("restart", name)
+    eventually(lambda: listed()["last_run"]["trigger"] == "manual" and listed()["last_run"]["result"] == "success")
+
     # What was done is on record, with who did it.
     audit = api("GET", f"/audit?job={name}", key=admin).json()
     assert {(each["via"], each["actor"].split("-")[0]) for each in audit if each["via"] == "api"} >= {("api", "admin")}

@@ -1,6 +1,7 @@
 """What of the HTTP API is pure: who may enter, and requests that are none. See tests/system/test_api.py."""
 
 import base64
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -223,6 +224,37 @@ def test_each_route_lets_in_its_role_and_nobody_else(client: Client, method: str
         assert (status(keys[each]) not in refused) is may, each
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/jobs", "GET, POST"),
+        ("OPTIONS", "/api/jobs/x", "DELETE, GET, PATCH"),
+        ("DELETE", "/api/cron/trigger", "POST"),
+    ],
+)
+def test_what_else_may_be_done_is_told(client: Client, method: str, path: str, allowed: str) -> None:
+    answer = client.http.request(method, path, headers={"X-API-Key": client.keys["viewer"]})
+    assert (answer.status_code, answer.headers["allow"], answer.json()["status"]) == (405, allowed, 405)
+
+
+def test_of_two_parameters_none_is_passed_over(client: Client) -> None:
+    key = {"X-API-Key": client.keys["viewer"]}
+    answer = client.http.get("/jobs?status=failed&status=running", headers=key)
+    assert (answer.status_code, "status" in answer.json()["detail"]) == (400, True)
+    assert client.http.get("/fleet/hosts?host=a&host=b", headers=key).status_code == 404  # no project, but two hosts
+
+
+def test_the_document_is_whole(client: Client) -> None:
+    document = client.http.get("/openapi.json", headers={"X-API-Key": client.keys["viewer"]}).json()
+    there = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(re.findall(r'"(#/[^"]+)"', json.dumps(document))) == there
+    operations = {each["operationId"]: each for path in document["paths"].values() for each in path.values()}
+    for operation in operations.values():
+        for status, response in operation["responses"].items():
+            assert status == "204" or response["content"], operation["operationId"]
+            assert set(response.get("links", ())) <= set(operations)
+
+
 def test_every_route_has_been_walked(client: Client) -> None:
     http, keys, _ = client
     document = http.get("/openapi.json", headers={"X-API-Key": keys["viewer"]}).json()
@@ -235,7 +267,7 @@ def test_every_route_has_been_walked(client: Client) -> None:
         assert "Idempotency-Key" in [each["name"] for each in document["paths"][path]["post"]["parameters"]]
     for each in document["paths"].values():
         for operation in each.values():
-            assert operation["x-role"] in (*ROLES, OPEN, WEBHOOK) and "4XX" in operation["responses"]
+            assert operation["x-role"] in (*ROLES, OPEN, WEBHOOK) and "5XX" in operation["responses"]
     assert {role for _, _, role in routes()} == {*ROLES, OPEN, WEBHOOK}
     health = {"/health", "/api/health", "/api/cron/health"}
     assert {path for _, path, role in routes() if role == OPEN} == {*health, "/", "/ui/login", "/ui/static/x"}

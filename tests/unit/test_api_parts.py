@@ -204,6 +204,12 @@ def test_what_was_just_told_is_told_again() -> None:
     with ThreadPoolExecutor(8) as pool:  # made once, however many ask
         recent.forget()
         assert set(pool.map(lambda _: recent.get("a", lambda: next(made)), range(50))) == {4}
+    # Under another sign it is made anew, however young it is.
+    assert (recent.get("a", lambda: next(made), "x"), recent.get("a", lambda: next(made), "x")) == (5, 5)
+    assert (recent.there("a", "x"), recent.there("a", "y"), recent.there("b", "x")) == (5, None, None)
+    assert recent.get("a", lambda: next(made), "y") == 6
+    now[0] = 2.0
+    assert recent.there("a", "y") is None
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,6 @@ def test_a_strip_tells_each_day() -> None:
     }  # fmt: skip
     assert drawn.words == "5 of 7 runs succeeded in 4 days"
     assert plots.strip({}, 13, 30).words == "no runs in 30 days"
-    assert plots.together([{1: (1, 1, 0)}, {1: (2, 0, 0), 2: (1, 0, 1)}]) == {1: (3, 1, 0), 2: (1, 0, 1)}
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 2**40)), max_size=60))

@@ -294,3 +294,28 @@ def test_together_sums_and_extremes() -> None:
 def test_a_day_is_reckoned_without_a_look_at_the_runs_outputs() -> None:
     plan = Store(None).query(f"EXPLAIN QUERY PLAN {rollup.reckoned(rollup.STALE)}")
     assert any("USING COVERING INDEX runs_by_job" in row[3] for row in plan), plan
+
+
+@given(
+    lists, st.integers(19_999, 20_005), st.one_of(st.none(), st.lists(st.sampled_from(["a", "b", "c-d"]), unique=True))
+)
+def test_days(many: list[Run], first: int, jobs: list[str] | None) -> None:
+    found: dict[str, dict[int, list[Run]]] = {}
+    for run in many:
+        day = (run.started_usec or 0) // DAY_USEC
+        if run.result and day >= first and (jobs is None or run.job in jobs):
+            found.setdefault(run.job, {}).setdefault(day, []).append(run)
+
+    def counts(some: Sequence[Run]) -> tuple[int, int, int]:
+        results = Counter(run.result for run in some)
+        return len(some), results["success"], results["skipped"]
+
+    told = Figures(stored(many).query)
+    assert told.days(first, jobs) == {
+        job: {day: counts(some) for day, some in days.items()} for job, days in found.items()
+    }
+    together: dict[int, list[Run]] = {}
+    for days in found.values():
+        for day, some in days.items():
+            together.setdefault(day, []).extend(some)
+    assert told.days_together(first, jobs) == {day: counts(some) for day, some in together.items()}

@@ -48,6 +48,7 @@ def test_selection(tmp_path: Path) -> None:
     assert [each.started_usec for each in store.runs(job="x", limit=2)] == [4, 3]
     assert [each.started_usec for each in store.runs(since_usec=2)] == [4, 3, 2]
     assert {job: each.started_usec for job, each in store.last_runs().items()} == {"x": 4, "y": 2}
+    assert {job: each.started_usec for job, each in store.last_runs(["y", "z"]).items()} == {"y": 2}
     assert [each.started_usec for each in store.run(f"{3:032x}")] == [3]
     last = store.last_of_unit("lsh-x.service", before_usec=4)
     assert last and last.started_usec == 3

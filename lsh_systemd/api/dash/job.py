@@ -46,7 +46,7 @@ def show_job(job_id: str, request: Request, desk: Here) -> Response:
     with reporter(desk, time.time_ns() // 1000 - _DAYS * plots.DAY_USEC, None, job=found.id) as told:
         report = told.jobs([found.id])[0]
     today = time.time_ns() // 1000 // plots.DAY_USEC
-    days = Figures(desk.store().query).days(today - _DAYS + 1, found.id).get(found.id, {})
+    days = Figures(desk.store().query).days(today - _DAYS + 1, [found.id]).get(found.id, {})
     drawn, highest = plots.bars(runs)
     plain = to_plain(job) if job else {}
     plain = plain if whole else masked(plain)

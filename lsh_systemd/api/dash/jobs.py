@@ -39,7 +39,7 @@ def list_jobs(
     rest = [each for each in found if each.found.id > after]
     shown = rest[:_PAGE]
     store, today = desk.store(), time.time_ns() // 1000 // plots.DAY_USEC
-    days = Figures(store.query).days(today - _DAYS + 1)
+    days = Figures(store.query).days(today - _DAYS + 1, [each.found.id for each in shown])
     strips = {each.found.id: plots.strip(days.get(each.found.id, {}), today, _DAYS) for each in shown}
     return render(
         request,

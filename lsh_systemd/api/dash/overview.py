@@ -50,7 +50,6 @@ def overview(request: Request, desk: Here) -> Response:
 def figures(request: Request, desk: Here) -> Response:
     """The part of the first page that takes longest: it comes after the rest."""
     seen, today = desk.seen_ids(), time.time_ns() // 1000 // plots.DAY_USEC
-    found = Figures(desk.store().query).days(today - _DAYS + 1)
-    days = plots.together(counts for job, counts in found.items() if seen is None or job in seen)
+    days = Figures(desk.store().query).days_together(today - _DAYS + 1, None if seen is None else sorted(seen))
     told = desk.parts.attention.get(desk.caller.jobs, lambda: attention(desk))
     return render(request, "figures", attention=told, days=plots.strip(days, today, _DAYS))

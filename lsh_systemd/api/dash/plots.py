@@ -12,6 +12,7 @@ from typing import Any
 from lsh_systemd import cron
 from lsh_systemd.calendar_text import WEEKDAYS
 from lsh_systemd.drawing import Following, half_hours
+from lsh_systemd.figures import Counts
 from lsh_systemd.instants import upcoming
 from lsh_systemd.job import Job
 from lsh_systemd.run import Run
@@ -19,8 +20,6 @@ from lsh_systemd.zones import check_zone
 
 DAY_USEC = 86_400_000_000
 HEIGHT = 100
-# Runs, how many of them succeeded, and were skipped.
-Counts = tuple[int, int, int]
 # So many instants of a job are drawn one by one on the timeline; more are a bar.
 _TICKS = 150
 
@@ -67,16 +66,6 @@ def strip(found: Mapping[int, Counts], today: int, days: int) -> Strip:
         f"{successes} of {runs - skipped} run{ending} succeeded in {days} days" if runs else f"no runs in {days} days"
     )
     return Strip(days, {tone: cells(places) for tone, places in tones.items()}, words)
-
-
-def together(jobs: Iterable[Mapping[int, Counts]]) -> dict[int, Counts]:
-    """The days of several jobs as those of one."""
-    days: dict[int, Counts] = {}
-    for job in jobs:
-        for day, (runs, successes, skipped) in job.items():
-            before = days.get(day, (0, 0, 0))
-            days[day] = (before[0] + runs, before[1] + successes, before[2] + skipped)
-    return days
 
 
 def cells(places: Iterable[int]) -> str:
