@@ -24,7 +24,8 @@ class Api:
     proxy on this machine tells in X-Forwarded-For who calls.
 
     What a job that is made over HTTP may be: ``sandbox`` at least, as a user of ``run_as`` (else only --dynamic-user),
-    with those of the guarded settings that ``allow`` names.
+    with those of the guarded settings that ``allow`` names, from a template whose id one of the patterns in
+    ``templates`` fits; and, unless ``commands`` is false, with any command.
     """
 
     idle_seconds: int = 300
@@ -33,6 +34,8 @@ class Api:
     sandbox: str = "standard"
     run_as: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ("*",)
+    commands: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,9 +131,12 @@ def merged(under: Fields, over: Fields) -> Fields:
 
 
 def _over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a schedule of another kind takes the place of the template's, what belongs to that goes with it."""
     nowhere = Place(file="")
-    pairs = [{name: (value, nowhere) for name, value in fields.items()} for fields in (under, over)]
-    return {name: value for name, (value, _) in merged(*pairs).items() if value is not None}
+    low, high = ({name: (value, nowhere) for name, value in fields.items()} for fields in (under, over))
+    if any(kind in over for kind in _KINDS):
+        low = fitting(low, high)
+    return {name: value for name, (value, _) in merged(low, high).items() if value is not None}
 
 
 def from_environment(text: str, environ: Mapping[str, str]) -> str:

@@ -39,21 +39,22 @@ def create_job(
     return once.answered(request, desk, told, lambda: create(desk, told, enabled=body.enabled), status=201)
 
 
-def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
+def _new_job(desk: Desk, told: dict[str, Any], *, from_template: bool) -> tuple[Job, list[str]]:
     """The job, and what there is to warn of. Raises BadInput, DangerousCommand or Forbidden."""
     rules = desk.parts.settings()
     plain = policy.filled_in(plain_of(told), rules, desk.scope)
     if "timeout" not in plain and (seconds := _default_timeout()):
         plain["timeout"] = seconds
     job = from_plain(plain)
-    policy.check(job, rules, desk.scope, drop_ins=bool(desk.parts.jobs.left_drop_ins(job)))
+    left = bool(desk.parts.jobs.left_drop_ins(job))
+    policy.check(job, rules, desk.scope, drop_ins=left, from_template=from_template)
     desk.may_make(job)
     return job, checks.check(job, desk.scope)
 
 
-def create(desk: Desk, told: dict[str, Any], *, enabled: bool) -> dict[str, Any]:
-    """Make the job that the body of a POST tells of; what is answered."""
-    job, warnings = _new_job(desk, told)
+def create(desk: Desk, told: dict[str, Any], *, enabled: bool, from_template: bool = False) -> dict[str, Any]:
+    """Make the job that the body of a POST tells of, or that a template has given; what is answered."""
+    job, warnings = _new_job(desk, told, from_template=from_template)
     next_usec = desk.control.add(job, enabled=enabled)
     found = desk.parts.jobs.get(job.id)
     warnings += not_held(desk.control, job)
@@ -67,9 +68,9 @@ def create(desk: Desk, told: dict[str, Any], *, enabled: bool) -> dict[str, Any]
     }
 
 
-def preview(desk: Desk, told: dict[str, Any]) -> dict[str, Any]:
+def preview(desk: Desk, told: dict[str, Any], *, from_template: bool = False) -> dict[str, Any]:
     """What would be made."""
-    job, warnings = _new_job(desk, told)
+    job, warnings = _new_job(desk, told, from_template=from_template)
     desk.control.check_new(job, transient=False)
     files = desk.control.render(job)
     return {"id": job.id, "status": "valid", "definition": to_plain(job), "files": files, "warnings": warnings}
