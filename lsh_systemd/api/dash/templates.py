@@ -89,7 +89,7 @@ def _page(
     rules, outcome = desk.parts.settings(), outcome or Outcome()
     whole = desk.caller.may("admin")
     entries = [_field(each, given, asked=outcome.problem is not None) for each in template.parameters]
-    if wrong := [f"{each.parameter.name}: {each.problem.message}" for each in entries if each.problem]:
+    if wrong := [each.problem.message for each in entries if each.problem]:
         outcome = Outcome(problem=BadInput("; ".join(wrong)))
     try:
         policy.check_template(rules, template.id, ())
@@ -123,7 +123,7 @@ def _field(parameter: Parameter, given: Mapping[str, str], *, asked: bool) -> Fi
     if asked:
         try:
             if value_of(parameter, text) is None and parameter.default is None:
-                problem = BadInput("this has to be said")
+                problem = BadInput(f"{parameter.name} has to be said")
         except BadInput as error:
             problem = error
     return Field(parameter, text, problem)
