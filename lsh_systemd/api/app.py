@@ -10,7 +10,20 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from lsh_systemd import __version__
-from lsh_systemd.api import changes, events, fleet, jobs, livelogs, metrics, problems, runs, seed4, seed5, templates
+from lsh_systemd.api import (
+    changes,
+    events,
+    fleet,
+    fleetqueue,
+    jobs,
+    livelogs,
+    metrics,
+    problems,
+    runs,
+    seed4,
+    seed5,
+    templates,
+)
 from lsh_systemd.api.dash import admin, beside, forms, job, overview, session
 from lsh_systemd.api.dash import jobs as dash_jobs
 from lsh_systemd.api.dash import runs as dash_runs
@@ -54,6 +67,7 @@ _TWICE = (
     templates.routes,
     runs.routes,
     fleet.routes,
+    fleetqueue.routes,
     events.routes,
     livelogs.routes,
     metrics.routes,

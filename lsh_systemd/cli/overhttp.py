@@ -20,7 +20,7 @@ from lsh_systemd.text import escape_controls, visible
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _http(function: F) -> F:
+def http_command(function: F) -> F:
     """Give the command the way to the API; an answer of another shape than ours is told in words."""
 
     @click.pass_context
@@ -47,9 +47,13 @@ def commands(ctx: click.Context) -> None:
 
 def command(ctx: click.Context, name: str, url: str) -> click.Command:
     """The command of that name; its context has the way to the API. Raises BadInput for one that HTTP has not."""
+    if name == "fleet":
+        from lsh_systemd.cli.overhttp_fleet import fleet
+
+        commands.add_command(fleet)
     found = commands.get_command(ctx, name)
     if found is None:
-        known = ", ".join(commands.list_commands(ctx))
+        known = ", ".join(sorted({*commands.list_commands(ctx), "fleet"}))
         raise BadInput(
             f"{visible(name)} is not done over HTTP", hint=f"there are {known}; or lshctl -H HOST {name[:50]}, by ssh"
         )
@@ -59,7 +63,7 @@ def command(ctx: click.Context, name: str, url: str) -> click.Command:
 
 @commands.command("status")
 @json_option
-@_http
+@http_command
 def status(http: Http, /, as_json: bool) -> None:
     """Say how the other machine's jobs are."""
     health = http.get("health")
@@ -77,7 +81,7 @@ def status(http: Http, /, as_json: bool) -> None:
 @click.option("--category", help="Only jobs of this category.")
 @click.option("--status", help="Only jobs in this state.")
 @json_option
-@_http
+@http_command
 def list_jobs(http: Http, /, as_json: bool, **wanted: str | None) -> None:
     """List the jobs."""
     jobs = http.get("jobs", **wanted)
@@ -105,7 +109,7 @@ def list_jobs(http: Http, /, as_json: bool, **wanted: str | None) -> None:
 @commands.command("show")
 @_job
 @json_option
-@_http
+@http_command
 def show(http: Http, /, name: str, as_json: bool) -> None:
     """Show all there is to know of a job."""
     job = http.get("jobs", name)
@@ -122,7 +126,7 @@ def show(http: Http, /, name: str, as_json: bool) -> None:
 @click.argument("name", metavar="JOB")
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=5, help="How many instants.")
 @json_option
-@_http
+@http_command
 def next_of(http: Http, /, name: str, count: int, as_json: bool) -> None:
     """Show when a job runs next."""
     told = http.get("jobs", name, "next", count=count)
@@ -144,7 +148,7 @@ def next_of(http: Http, /, name: str, count: int, as_json: bool) -> None:
 @click.option("--failed", is_flag=True, help="Only those that ended otherwise than in success, or skipped.")
 @click.option("--id", "run_id", metavar="ID", help="One run, with its output.")
 @json_option
-@_http
+@http_command
 def runs(http: Http, /, name: str | None, run_id: str | None, as_json: bool, **wanted: Any) -> None:
     """Show the runs that have been, the newest first."""
     if run_id is not None:
@@ -155,8 +159,13 @@ def runs(http: Http, /, name: str | None, run_id: str | None, as_json: bool, **w
     if as_json:
         print_json(told)
         return
+    print_runs(told)
+
+
+def print_runs(told: list[dict[str, Any]], *, of_hosts: bool = False) -> None:
     rows = [
         [
+            *([_text(run["host"])] if of_hosts else []),
             _text(run["job"]),
             _at(run["started_at"]),
             duration(run["duration_seconds"]),
@@ -168,7 +177,8 @@ def runs(http: Http, /, name: str | None, run_id: str | None, as_json: bool, **w
         ]
         for run in told
     ]
-    print_table(["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "MEMORY", "ID"], rows, state_column=3)
+    head = ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "MEMORY", "ID"]
+    print_table([*(["HOST"] if of_hosts else []), *head], rows, state_column=4 if of_hosts else 3)
 
 
 @commands.command("logs")
@@ -177,7 +187,7 @@ def runs(http: Http, /, name: str | None, run_id: str | None, as_json: bool, **w
 @click.option("--since", metavar="TIME", help="Only from then on.")
 @click.option("--run", metavar="ID", help="Only this run, by its whole id.")
 @json_option
-@_http
+@http_command
 def logs(http: Http, /, name: str, as_json: bool, **wanted: Any) -> None:
     """Show what a job wrote."""
     told = http.get("jobs", name, "logs", **wanted)
@@ -194,7 +204,7 @@ def logs(http: Http, /, name: str, as_json: bool, **wanted: Any) -> None:
 @job_options
 @click.option("--disabled", is_flag=True, help="Make the job, but let its schedule rest.")
 @json_option
-@_http
+@http_command
 def add(http: Http, /, name: str, words: tuple[str, ...], disabled: bool, as_json: bool, **options: Any) -> None:
     """Add a job, as far as the other machine's policy goes."""
     body = {"name": name, "command": command_from(words, no_shell=bool(options["no_shell"])), **plain_from(options)}
@@ -213,7 +223,7 @@ def _verb(name: str, summary: str) -> None:
     @commands.command(name, help=summary)
     @_job
     @json_option
-    @_http
+    @http_command
     def do(http: Http, /, name: str, as_json: bool) -> None:
         told = http.post("jobs", name, click.get_current_context().info_name or "")
         if as_json:
@@ -235,7 +245,7 @@ for _name, _summary in {
 
 @commands.command("remove")
 @click.argument("names", metavar="JOB...", nargs=-1, required=True)
-@_http
+@http_command
 def remove(http: Http, /, names: tuple[str, ...]) -> None:
     """Remove jobs. Their runs stay on record."""
     for name in names:
@@ -245,7 +255,7 @@ def remove(http: Http, /, names: tuple[str, ...]) -> None:
 
 @commands.command("queue")
 @json_option
-@_http
+@http_command
 def queue(http: Http, /, as_json: bool) -> None:
     """Show what runs and what waits for a cap."""
     told = http.get("queue")
