@@ -1,6 +1,7 @@
 """Runs of booted machines, reported to a real Supabase by their agents."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from tests.supabase.project import migrated
 from tests.supabase.stack import Stack
+from tests.system import roots
 from tests.system.booted import Result
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, eventually
@@ -184,6 +186,11 @@ def test_the_fleet_over_http(reporting: Lsh, supabase: Stack) -> None:
             check_by_url()
         told = get("/metrics")
         assert "lsh_sync_sent_timestamp_seconds " in told and 'lsh_sync_waiting{kind="runs"} ' in told
+        files = (
+            roots.PROJECT / "packaging" / each for each in ("prometheus/lsh-alerts.yml", "grafana/lsh-systemd.json")
+        )
+        for name in {name for file in files for name in re.findall(r"\blsh_[a-z_]+\b", file.read_text())}:
+            assert f"# TYPE {name.removesuffix('_bucket')} " in told, name
         supabase.stop("postgrest")
         assert "cannot read hosts" in get("/fleet/hosts", status=502)
         supabase.start("postgrest")
