@@ -1,22 +1,27 @@
 """The pages of templates, as far as they need no systemd. See tests/system/test_dash.py."""
 
 import re
+from dataclasses import fields as fields_of
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from lsh_systemd import specfiles
 from lsh_systemd.api.app import make as make_app
 from lsh_systemd.api.dash.fields import AS_IT_IS, NEW, own_body, text_of, value_of
 from lsh_systemd.errors import BadInput
+from lsh_systemd.job import Job
 from lsh_systemd.jobtemplate import Parameter, Template
 from lsh_systemd.scope import Scope
 
 SHIPPED = specfiles.templates(Scope.SYSTEM)
 KEY = "a-key-that-a-person-made-up"
+FIELDS = [each.name for each in fields_of(Job)]
 FORM = NEW | {"kind": AS_IT_IS, "retries": ""}
 
 
@@ -116,3 +121,27 @@ def test_what_a_field_says(options: dict[str, Any], text: str, expected: Any) ->
         return
     assert value_of(parameter, text) == expected
     assert value_of(parameter, text_of(expected)) == expected
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(
+    st.sampled_from(sorted(SHIPPED)),
+    st.dictionaries(st.sampled_from(sorted({"values", "enabled", "schedule", *FIELDS})), json_values, max_size=3),
+    st.dictionaries(st.sampled_from(["days", "folder", "db", "paths", "run_as"]), json_values, max_size=2),
+)
+@example("log-cleanup", {"params": 5}, {})
+@example("log-cleanup", {"params": ["days", 5]}, {"days": None})
+def test_whatever_is_asked_of_a_template_is_answered(
+    http: TestClient, template: str, body: dict[str, Any], values: dict[str, Any]
+) -> None:
+    """503: it is fine as far as can be told without systemd."""
+    for each in (body, {"values": values} | body):
+        answer = http.post(f"/templates/{template}/jobs?dry_run=true", headers={"X-API-Key": KEY}, json=each)
+        assert answer.status_code in (400, 403, 422, 503), answer.text
