@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lsh_systemd.cli.add import values_given
 from lsh_systemd.cli.common import json_option, print_json
 from lsh_systemd.cli.http import Http
 from lsh_systemd.cli.option_table import GroupedCommand, job_options
@@ -200,21 +201,67 @@ def logs(http: Http, /, name: str, as_json: bool, **wanted: Any) -> None:
 
 @commands.command("add", cls=GroupedCommand)
 @click.argument("name")
-@click.argument("words", metavar="COMMAND...", nargs=-1, required=True)
+@click.argument("words", metavar="COMMAND...", nargs=-1)
 @job_options
+@click.option(
+    "--template", metavar="ID", help="Make it from a template of the other machine's: lshctl --url … templates."
+)
+@click.option(
+    "--set", "values", multiple=True, metavar="NAME=VALUE", help="A parameter of the template; may be repeated."
+)
 @click.option("--disabled", is_flag=True, help="Make the job, but let its schedule rest.")
 @json_option
 @http_command
-def add(http: Http, /, name: str, words: tuple[str, ...], disabled: bool, as_json: bool, **options: Any) -> None:
+def add(
+    http: Http,
+    /,
+    name: str,
+    words: tuple[str, ...],
+    template: str | None,
+    values: tuple[str, ...],
+    disabled: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Add a job, as far as the other machine's policy goes."""
-    body = {"name": name, "command": command_from(words, no_shell=bool(options["no_shell"])), **plain_from(options)}
-    told = http.post("jobs", body=json.loads(json.dumps(body, default=str)) | {"enabled": not disabled})
+    if values and template is None:
+        raise BadInput("--set goes with --template")
+    if not words and template is None:
+        raise BadInput(
+            "missing argument 'COMMAND...'", hint='lshctl --url … add NAME --schedule "0 2 * * *" -- COMMAND'
+        )
+    body = {"name": name, **plain_from(options)} | ({"enabled": False} if disabled else {})
+    body |= {"command": command_from(words, no_shell=bool(options["no_shell"]))} if words else {}
+    body |= {"values": values_given(values)} if template is not None else {}
+    path = ("jobs",) if template is None else ("templates", template, "jobs")
+    told = http.post(*path, body=json.loads(json.dumps(body, default=str)))
     if as_json:
         print_json(told)
         return
     click.echo(f"Added {_text(told['id'])}." + (f" Next: {_at(told['next'])}." if told.get("next") else ""))
     for each in told.get("warnings") or []:
         click.echo(f"lshctl: warning: {_text(each)}", err=True)
+
+
+@commands.command("templates")
+@json_option
+@http_command
+def templates(http: Http, /, as_json: bool) -> None:
+    """List the templates that `add --template` takes there, with their parameters; --json tells all of them."""
+    told = http.get("templates")
+    if as_json:
+        print_json(told)
+        return
+    rows = [
+        [
+            _text(each["id"]),
+            " ".join(_text(one["name"]) + ("" if one["required"] else "=" + _text(one["default"])) for one in asked),
+            _text(each["description"]),
+        ]
+        for each in told
+        for asked in [each["parameters"]]
+    ]
+    print_table(["TEMPLATE", "PARAMETERS", "DESCRIPTION"], rows)
 
 
 def _verb(name: str, summary: str) -> None:

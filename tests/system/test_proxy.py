@@ -98,6 +98,13 @@ def test_the_api_behind_a_proxy_with_tls(lsh: Lsh, nginx: None, certificate: Pat
         assert refused.returncode == 1 and "CERTIFICATE_VERIFY_FAILED" in refused.stderr
         known = {"LSH_API_KEY": key, "SSL_CERT_FILE": "/srv/ca.pem"}
         assert [each["id"] for each in lsh.machine.run(*argv, env=known).json()] == [job]
+        add = ("lshctl", "--url", URL, "add", "spare", "--template", "disk-space", "--set")
+        assert "percent" in lsh.machine.run(*add, "percent=101", env=known, check=False).stderr
+        lsh.machine.run(*add, "percent=99", "--schedule", "5 4 * * *", env=known)
+        made = lsh.json("show", "spare")["definition"]
+        assert made["schedule"] == ["5 4 * * *"] and "99" in made["command"] and made["dynamic_user"] is True
+        assert "percent=85" in lsh.machine.run("lshctl", "--url", URL, "templates", env=known).stdout
+        lsh("remove", "spare")
         # From http to https, and what the API says is passed on.
         assert f"Location: {URL}/jobs?x=1" in curl("--include", f"http://localhost:{PLAIN}/jobs?x=1").replace("\r", "")
         head = curl("--include", f"{URL}/jobs").replace("\r", "")

@@ -87,7 +87,7 @@ def hostile() -> Iterator[tuple[str, list[bytes]]]:
 )
 @pytest.mark.parametrize(
     "argv",
-    [["list"], ["runs"], ["show", "x"], ["next", "x"], ["logs", "x"], ["queue"]]
+    [["list"], ["runs"], ["show", "x"], ["next", "x"], ["logs", "x"], ["queue"], ["templates"]]
     + [["fleet", what] for what in ("hosts", "jobs", "runs", "report", "queue", "limits")],
 )
 def test_another_server_than_ours_is_told_in_words(
