@@ -25,7 +25,8 @@ class Api:
     proxies that are believed what X-Forwarded-For says of who calls: addresses, networks, or unix for the Unix socket.
 
     What a job that is made over HTTP may be: ``sandbox`` at least, as a user of ``run_as`` (else only --dynamic-user),
-    with those of the guarded settings that ``allow`` names.
+    with those of the guarded settings that ``allow`` names, from a template whose id one of the patterns in
+    ``templates`` fits; and, unless ``commands`` is false, with any command.
     """
 
     idle_seconds: int = 300
@@ -34,6 +35,8 @@ class Api:
     sandbox: str = "standard"
     run_as: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ("*",)
+    commands: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

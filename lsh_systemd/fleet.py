@@ -3,8 +3,10 @@ the same runs."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from lsh_systemd import fleetorders
 from lsh_systemd.errors import BadInput
 from lsh_systemd.mirrored import Row, run_of_row, usec_of
 from lsh_systemd.remote import Remote, RemoteOutdated
@@ -111,11 +113,24 @@ def shaped(run: Run, more: Row) -> Row:
     return {name: value for name, value in (run.to_json() | more).items() if name != "output"}
 
 
-def answer(fleet: Fleet, what: str, asked: Mapping[str, Any]) -> list[Row]:
-    """The answer to a question by its name, in the shape that the command of that name promises."""
+def answer(remote: Remote, what: str, asked: Mapping[str, Any]) -> Any:
+    """The answer to a question by its name, in the shape that the command of that name promises; to "several"
+    ``questions``, a list of theirs."""
+    if what == "several":
+        return [answer(remote, name, each) for name, each in asked["questions"]]
+    fleet = Fleet(remote)
     if what == "runs":
         return [shaped(run, more) for run, more in fleet.runs(**asked)]
-    questions: dict[str, Callable[..., list[Row]]] = {"hosts": fleet.hosts, "jobs": fleet.jobs, "report": fleet.report}
+    if what == "cancel":
+        return {"id": asked["number"], "state": fleetorders.cancel(remote, **asked)}
+    questions: dict[str, Callable[..., Any]] = {
+        "hosts": fleet.hosts,
+        "jobs": fleet.jobs,
+        "report": fleet.report,
+        "queue": partial(fleetorders.rows, remote),
+        "enqueue": lambda by, **order: fleetorders.add(remote, fleetorders.order(by=by, **order)),
+        "limits": partial(fleetorders.limits, remote),
+    }
     if what not in questions:
         raise BadInput(f"the fleet is not asked for {visible(what)}")
     return questions[what](**asked)

@@ -48,7 +48,7 @@ def instantiate(
     if later:
         defaults = {name: str(values[name]) for name in later if name in values}
         fields["env"] = {**defaults, **(fields.get("env") or {})}
-        own = {**own, "params": [later.get(each.partition("=")[0], each) for each in own["params"]]}
+        own = {**own, "params": [later.get(each.partition("=")[0], each) for each in _params(own)]}
     return _over(fields, own), enabled
 
 
@@ -57,10 +57,17 @@ def _left_to_the_run(template: Template, own: Mapping[str, Any]) -> dict[str, st
     by what the template takes, and by a pattern of the job's own."""
     known = {each.name: each for each in template.parameters}
     later = {}
-    for name, mark, pattern in (each.partition("=") for each in own.get("params") or () if isinstance(each, str)):
+    for name, mark, pattern in (each.partition("=") for each in _params(own)):
         if name in known:
             later[name] = f"{name}={known[name].run_pattern(pattern if mark else None)}"
     return later
+
+
+def _params(own: Mapping[str, Any]) -> list[str]:
+    """Those that the job declares; none where that is no list of texts, which whoever makes the job of it tells."""
+    given = own.get("params")
+    given = [given] if isinstance(given, str) else given
+    return list(given) if isinstance(given, list | tuple) and all(isinstance(each, str) for each in given) else []
 
 
 def _finder(values: Mapping[str, Value], later: Collection[str]) -> Look:
@@ -131,9 +138,12 @@ def merged(under: Fields, over: Fields) -> Fields:
 
 
 def _over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a schedule of another kind takes the place of the template's, what belongs to that goes with it."""
     nowhere = Place(file="")
-    pairs = [{name: (value, nowhere) for name, value in fields.items()} for fields in (under, over)]
-    return {name: value for name, (value, _) in merged(*pairs).items() if value is not None}
+    low, high = ({name: (value, nowhere) for name, value in fields.items()} for fields in (under, over))
+    if any(kind in over for kind in _KINDS):
+        low = fitting(low, high)
+    return {name: value for name, (value, _) in merged(low, high).items() if value is not None}
 
 
 def from_environment(text: str, environ: Mapping[str, str]) -> str:

@@ -152,6 +152,39 @@ class Template:
     def category(self) -> str:
         return str(self.job.get("category", ""))
 
+    def to_json(self) -> dict[str, Any]:
+        """What ``templates show --json`` promises."""
+        return {
+            "id": self.id,
+            "description": self.description,
+            "category": self.category or None,
+            "source": self.source or None,
+            "needs": list(self.needs),
+            "parameters": [
+                {
+                    "name": each.name,
+                    "description": each.description,
+                    "type": each.type,
+                    "default": each.default,
+                    "required": each.default is None,
+                    "many": each.many,
+                    "choices": list(each.choices) or None,
+                    "min": each.min,
+                    "max": each.max,
+                    "pattern": each.pattern,
+                }
+                for each in self.parameters
+            ],
+            "job": dict(self.job),
+        }
+
+    @property
+    def when(self) -> str:
+        """What starts its job, as it stands in the template; "" where nothing does."""
+        given = (self.job.get(name) for name in ("schedule", "calendar", "every", "at"))
+        said = next(filter(None, given), "at boot" if self.job.get("on_boot") else "")
+        return ", ".join(map(str, said)) if isinstance(said, list | tuple) else str(said)
+
     def values(self, given: Mapping[str, Any], *, later: Collection[str] = ()) -> dict[str, Value]:
         """Every parameter's value: as given, or by default. Raises BadInput for one that is missing or wrong; those in
         ``later`` may be missing."""

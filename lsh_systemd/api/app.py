@@ -14,10 +14,25 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from lsh_systemd import __version__
-from lsh_systemd.api import changes, document, events, fleet, jobs, livelogs, metrics, problems, runs, seed4, seed5
+from lsh_systemd.api import (
+    changes,
+    document,
+    events,
+    fleet,
+    fleetqueue,
+    jobs,
+    livelogs,
+    metrics,
+    problems,
+    runs,
+    seed4,
+    seed5,
+    templates,
+)
 from lsh_systemd.api.dash import admin, beside, forms, job, overview, session
 from lsh_systemd.api.dash import jobs as dash_jobs
 from lsh_systemd.api.dash import runs as dash_runs
+from lsh_systemd.api.dash import templates as dash_templates
 from lsh_systemd.api.feed import Feed
 from lsh_systemd.api.gate import Gate, GuardedRoute, needs, router
 from lsh_systemd.api.parts import Parts
@@ -43,6 +58,7 @@ _PAGES = (
     overview.routes,
     dash_jobs.routes,
     forms.routes,
+    dash_templates.routes,
     job.routes,
     dash_runs.routes,
     beside.routes,
@@ -53,8 +69,10 @@ _TWICE = (
     seed4.routes,
     jobs.routes,
     changes.routes,
+    templates.routes,
     runs.routes,
     fleet.routes,
+    fleetqueue.routes,
     events.routes,
     livelogs.routes,
     metrics.routes,

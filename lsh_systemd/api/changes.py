@@ -23,10 +23,10 @@ from lsh_systemd.run import rfc3339
 routes = router(tags=["jobs"])
 Here = Annotated[Desk, Depends(desk)]
 Match = Annotated[str | None, Header(alias="If-Match", max_length=200, examples=["*"])]
-_MADE = gives("JobMade", 409, status=201) | {200: {"description": "What would be made."} | gives("Definition")[200]}
+MADE = gives("JobMade", 409, status=201) | {200: {"description": "What would be made."} | gives("Definition")[200]}
 
 
-@routes.post("/jobs", openapi_extra=needs("admin", parameters=[once.HEADER]), status_code=201, responses=_MADE)
+@routes.post("/jobs", openapi_extra=needs("admin", parameters=[once.HEADER]), status_code=201, responses=MADE)
 def create_job(
     body: NewJob,
     desk: Here,
@@ -48,7 +48,7 @@ def create_job(
     )
 
 
-def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
+def _new_job(desk: Desk, told: dict[str, Any], *, from_template: bool) -> tuple[Job, list[str]]:
     """The job, and what there is to warn of. Raises BadInput, DangerousCommand or Forbidden."""
     rules = desk.parts.settings()
     plain = policy.filled_in(plain_of(told), rules, desk.scope)
@@ -56,14 +56,17 @@ def _new_job(desk: Desk, told: dict[str, Any]) -> tuple[Job, list[str]]:
         plain["timeout"] = seconds
     job = from_plain(plain)
     reach.check_new(desk, job)  # first: what the policy says of drop-ins tells of the name
-    policy.check(job, rules, desk.scope, drop_ins=bool(desk.parts.jobs.left_drop_ins(job)))
+    left = bool(desk.parts.jobs.left_drop_ins(job))
+    policy.check(job, rules, desk.scope, drop_ins=left, from_template=from_template)
     return job, checks.check(job, desk.scope)
 
 
-def create(desk: Desk, told: dict[str, Any], *, enabled: bool, cut_off: bool = False) -> dict[str, Any]:
-    """Make the job that the body of a POST tells of; what is answered. ``cut_off``: it was being made already, and the
-    server died over it, so that there may be a part of it, or all."""
-    job, warnings = _new_job(desk, told)
+def create(
+    desk: Desk, told: dict[str, Any], *, enabled: bool, from_template: bool = False, cut_off: bool = False
+) -> dict[str, Any]:
+    """Make the job that the body of a POST tells of, or a template has given; what is answered. ``cut_off``: it was
+    being made already, and the server died over it, so that there may be a part of it, or all."""
+    job, warnings = _new_job(desk, told, from_template=from_template)
     if cut_off:
         with desk.parts.jobs.lasting.locked():
             desk.parts.jobs.lasting.sweep(f"{job.unit}.")
@@ -87,9 +90,9 @@ def create(desk: Desk, told: dict[str, Any], *, enabled: bool, cut_off: bool = F
     }
 
 
-def preview(desk: Desk, told: dict[str, Any]) -> dict[str, Any]:
+def preview(desk: Desk, told: dict[str, Any], *, from_template: bool = False) -> dict[str, Any]:
     """What would be made."""
-    job, warnings = _new_job(desk, told)
+    job, warnings = _new_job(desk, told, from_template=from_template)
     desk.control.check_new(job, transient=False)
     files = desk.control.render(job)
     return {"id": job.id, "status": "valid", "definition": to_plain(job), "files": files, "warnings": warnings}

@@ -66,6 +66,7 @@ _SHAPES = {
     "RunWithOutput": _RUN + " output:text",
     "Secret": "name:text changed_at:time? encrypted:flag",
     "Status": _STATUS,
+    "Template": "id:text description:text category:text? source:text? needs:text[] parameters:table[] job:table",
 }
 _KINDS: dict[str, dict[str, Any]] = {
     "text": {"type": "string"},
@@ -133,7 +134,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _tell_errors(path, operation)
-            for name in _PLACE.findall(path):
+            for name in places.keys() & _PLACE.findall(path):
                 places[name].append(operation["operationId"])
     of_job = _links("job_id", "$response.body#/id", places["job_id"])
     for verb in ("patch", "delete"):

@@ -13,7 +13,7 @@ from lsh_systemd import connect, daemons
 from lsh_systemd.api.document import gives
 from lsh_systemd.api.gate import needs, router
 from lsh_systemd.api.parts import Desk, desk
-from lsh_systemd.api.problems import Busy, Elsewhere, Json, NotFound
+from lsh_systemd.api.problems import Busy, Conflict, Elsewhere, Json, NotFound
 from lsh_systemd.api.runs import Instant, Limit, Result, usec_of
 from lsh_systemd.api.shapes import masked, next_page
 from lsh_systemd.errors import BadInput
@@ -88,8 +88,9 @@ def _id(job: str | None) -> str | None:
     return None if job is None else job_id(job)
 
 
-def ask(desk: Desk, what: str, **asked: Any) -> list[dict[str, Any]]:
-    """The answer. Raises BadInput for a host that nobody knows, NotFound where there is no project, Busy, Elsewhere."""
+def ask(desk: Desk, what: str, **asked: Any) -> Any:
+    """The answer. Raises BadInput for a host that nobody knows, NotFound where there is no project, Conflict for what
+    has ended already, Busy, Elsewhere."""
     desk.for_all()
     if connect.url(desk.scope) is None:
         raise NotFound("no Supabase project is set here", hint="lsh.toml's [supabase] url = …: see README, Supabase")
@@ -101,9 +102,9 @@ def ask(desk: Desk, what: str, **asked: Any) -> list[dict[str, Any]]:
     except ValueError:
         raise Elsewhere("the answer is not whole", hint="journalctl -u 'lsh-ask@*'") from None
     if "error" in told:
-        raise (BadInput if told["bad_input"] else Elsewhere)(told["error"], hint=told["hint"])
-    rows: list[dict[str, Any]] = told["answer"]
-    return rows
+        kind = Conflict if told["ended"] else BadInput if told["bad_input"] else Elsewhere
+        raise kind(told["error"], hint=told["hint"])
+    return told["answer"]
 
 
 def _answer(desk: Desk, question: bytes) -> bytes:

@@ -5,6 +5,8 @@ runs as a user of its own that exists for the run only, in the sandbox, and uses
 as root. What the caller leaves out is filled in; what he asks for and may not have is refused.
 """
 
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from typing import Any
 
 from lsh_systemd import config, sandbox
@@ -61,9 +63,25 @@ def filled_in(plain: dict[str, Any], rules: Api, scope: Scope) -> dict[str, Any]
     return plain
 
 
-def check(job: Job, rules: Api, scope: Scope, *, before: Job | None = None, drop_ins: bool = False) -> None:
+def check_template(rules: Api, template_id: str, own: Collection[str]) -> None:
+    """Raise Forbidden where that template may not be used, or not with these fields in the place of its own."""
+    if not any(fnmatchcase(template_id, pattern) for pattern in rules.templates):
+        raise _forbidden(f"the template {template_id} may not be used over HTTP", "templates")
+    if more := [] if rules.commands else sorted(set(own) - _HARMLESS - {"run_as", "dynamic_user", "sandbox"}):
+        raise _forbidden(f"only the template says its {', '.join(map(visible, more))}", "commands")
+
+
+def check(
+    job: Job,
+    rules: Api,
+    scope: Scope,
+    *,
+    before: Job | None = None,
+    drop_ins: bool = False,
+    from_template: bool = False,
+) -> None:
     """Raise Forbidden where the policy does not allow the job, or to make it of the one that was ``before``;
-    ``drop_ins``: whether systemd adds an administrator's to its units."""
+    ``drop_ins``: whether systemd adds an administrator's to its units; ``from_template``: that has been checked."""
     if job.applied is not None and (before is None or job.applied != before.applied):
         # The next `apply --prune` of that project would remove it.
         raise Forbidden("a job made over HTTP is of no project", hint="lshctl apply makes those")
@@ -75,6 +93,8 @@ def check(job: Job, rules: Api, scope: Scope, *, before: Job | None = None, drop
         old, new = to_plain(before), to_plain(job)
         if all(name in _HARMLESS for name in {**old, **new} if old.get(name) != new.get(name)):
             return
+    if not (rules.commands or from_template):
+        raise _forbidden("what a job does is said by a template only", "commands")
     if drop_ins:
         # What they give was meant for another command.
         raise Forbidden(f"an administrator has added to the units of {job.id}", hint=f"systemctl cat {job.unit}")

@@ -140,5 +140,5 @@ def detailed(status: Status, *, whole: bool) -> dict[str, Any]:
 def masked(definition: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: MASK if name in _KEPT_BACK else value for name, value in definition.items()}
     if "env" in told:
-        told["env"] = dict.fromkeys(told["env"], MASK)
+        told["env"] = dict.fromkeys(told["env"], MASK) if isinstance(told["env"], dict) else MASK
     return told

@@ -96,6 +96,12 @@ def _from_template(
     """The fields of the job that the template gives, and whether its schedule counts."""
     from lsh_systemd import jobfields, specfiles
 
+    template = specfiles.template(app.scope, template_id)
+    return jobfields.instantiate(template, values_given(values), own=own)
+
+
+def values_given(values: tuple[str, ...]) -> dict[str, Any]:
+    """("a=1", "b=2", "b=3") → {"a": "1", "b": ["2", "3"]}."""
     given: dict[str, Any] = {}
     for text in values:
         name, mark, value = text.partition("=")
@@ -106,7 +112,7 @@ def _from_template(
             if isinstance(given.get(name), list)
             else ([given[name], value] if name in given else value)
         )
-    return jobfields.instantiate(specfiles.template(app.scope, template_id), given, own=own)
+    return given
 
 
 def say_next(job: Job, next_usec: int | None, *, disabled: bool) -> None:

@@ -14,13 +14,14 @@ from lsh_systemd.errors import BadInput, LshError
 
 if TYPE_CHECKING:
     from lsh_systemd.fleet import Fleet
+    from lsh_systemd.remote import Remote
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PAGE = 20
 _LONGEST_QUESTION = 2**20
 
 
-def _host_option(function: F) -> F:
+def host_option(function: F) -> F:
     text = "Only of this host, by its name or ID; may be repeated."
     return click.option("--host", "hosts", multiple=True, metavar="HOST", help=text)(function)
 
@@ -39,86 +40,97 @@ def fleet_command() -> None:
 
 
 @contextlib.contextmanager
-def _fleet(app: App) -> Iterator["Fleet"]:
+def connected(app: App) -> Iterator["Remote"]:
     from lsh_systemd import connect
-    from lsh_systemd.fleet import Fleet
 
     remote = connect.connect(app.scope)
     try:
-        yield Fleet(remote)
+        yield remote
     finally:
         remote.close()
 
 
+@contextlib.contextmanager
+def _fleet(app: App) -> Iterator["Fleet"]:
+    from lsh_systemd.fleet import Fleet
+
+    with connected(app) as remote:
+        yield Fleet(remote)
+
+
 @fleet_command.command("hosts")
-@_host_option
+@host_option
 @json_option
 @with_app
 def hosts_command(app: App, hosts: tuple[str, ...], as_json: bool) -> None:
     """Show the hosts, and when each was last heard of."""
-    from lsh_systemd.mirrored import usec_of as told_usec
-
     with _fleet(app) as fleet:
         rows = fleet.hosts(hosts)
-    if as_json:
-        print_json(rows)
-    elif not rows:
+    print_json(rows) if as_json else print_hosts(rows)
+
+
+def print_hosts(rows: list[dict[str, Any]]) -> None:
+    from lsh_systemd.mirrored import usec_of as told_usec
+
+    if not rows:
         click.echo("No host has reported yet: lshctl sync --help.")
-    else:
-        head = ["HOST", "STATE", "LAST HEARD OF", "WAITING", "LSHCTL", "SYSTEMD", "OS", "ID"]
-        print_table(
-            head,
+        return
+    head = ["HOST", "STATE", "LAST HEARD OF", "WAITING", "LSHCTL", "SYSTEMD", "OS", "ID"]
+    print_table(
+        head,
+        [
             [
-                [
-                    row["name"],
-                    "online" if row["online"] else "away",
-                    local_time(told_usec(row["last_seen_at"])),
-                    str(row["waiting_rows"]),
-                    *(row[name] or "-" for name in ("lsh_version", "systemd_version", "os")),
-                    row["id"],
-                ]
-                for row in rows
-            ],
-        )
+                row["name"],
+                "online" if row["online"] else "away",
+                local_time(told_usec(row["last_seen_at"])),
+                str(row["waiting_rows"]),
+                *(row[name] or "-" for name in ("lsh_version", "systemd_version", "os")),
+                row["id"],
+            ]
+            for row in rows
+        ],
+    )
 
 
 @fleet_command.command("jobs")
-@_host_option
+@host_option
 @click.option("--removed", is_flag=True, help="Also those that are gone from their hosts.")
 @json_option
 @with_app
 def jobs_command(app: App, hosts: tuple[str, ...], removed: bool, as_json: bool) -> None:
     """Show the jobs that hosts have."""
-    from lsh_systemd.mirrored import usec_of as told_usec
-
     with _fleet(app) as fleet:
         rows = fleet.jobs(hosts, removed=removed)
-    if as_json:
-        print_json(rows)
-    elif not rows:
+    print_json(rows) if as_json else print_jobs(rows)
+
+
+def print_jobs(rows: list[dict[str, Any]]) -> None:
+    from lsh_systemd.mirrored import usec_of as told_usec
+
+    if not rows:
         click.echo("There are no such jobs.")
-    else:
-        print_table(
-            ["JOB", "HOST", "SCOPE", "STATE", "NEXT", "SCHEDULE", "COMMAND"],
+        return
+    print_table(
+        ["JOB", "HOST", "SCOPE", "STATE", "NEXT", "SCHEDULE", "COMMAND"],
+        [
             [
-                [
-                    row["id"],
-                    row["host"],
-                    row["scope"],
-                    "removed" if row["removed_at"] else row["state"] or "-",
-                    local_time(told_usec(row["next_at"])),
-                    row["schedule"] or "-",
-                    row["command"],
-                ]
-                for row in rows
-            ],
-            state_column=3,
-        )
+                row["id"],
+                row["host"],
+                row["scope"],
+                "removed" if row["removed_at"] else row["state"] or "-",
+                local_time(told_usec(row["next_at"])),
+                row["schedule"] or "-",
+                row["command"],
+            ]
+            for row in rows
+        ],
+        state_column=3,
+    )
 
 
 @fleet_command.command("runs")
 @click.argument("job", metavar="[JOB]", required=False)
-@_host_option
+@host_option
 @click.option("--limit", type=click.IntRange(min=0, max=2**53), default=_PAGE, show_default=True, help="0 is all.")
 @since_option
 @until_option
@@ -159,7 +171,7 @@ def _job(name: str | None) -> str | None:
 
 @fleet_command.command("report")
 @click.argument("job", metavar="[JOB]", required=False)
-@_host_option
+@host_option
 @click.option(
     "--by",
     type=click.Choice(["job", "host", "both", "all"]),
@@ -180,9 +192,10 @@ def report_command(
         raise BadInput("--until is not after --since")
     with _fleet(app) as fleet:
         rows = fleet.report(hosts, by=by, job=_job(job), since_usec=since_usec, until_usec=until_usec)
-    if as_json:
-        print_json(rows)
-        return
+    print_json(rows) if as_json else print_report(rows)
+
+
+def print_report(rows: list[dict[str, Any]]) -> None:
     head = ["JOB", "HOST", "RUNS", "SUCCESS", "P50", "P95", "P99", "MEAN", "LONGEST", "CPU", "MEMORY", "FAILURES"]
     print_table(
         head,
@@ -211,16 +224,18 @@ def answer_command(app: App) -> None:
     import sys
 
     from lsh_systemd.fleet import answer
+    from lsh_systemd.fleetorders import Ended
 
     # Read in any case: what is left unread when this ends takes the answer with it.
     asked = json.loads(sys.stdin.readline(_LONGEST_QUESTION))
     is_asked, told = False, dict[str, Any]()
     try:
-        with _fleet(app) as fleet:
+        with connected(app) as remote:
             is_asked = True
-            told["answer"] = answer(fleet, asked.pop("what"), asked)
+            told["answer"] = answer(remote, asked.pop("what"), asked)
     except LshError as error:
         told = {"error": error.message, "hint": error.hint, "bad_input": is_asked and isinstance(error, BadInput)}
+        told["ended"] = isinstance(error, Ended)
     click.echo(json.dumps(told))
 
 

@@ -57,12 +57,15 @@ class Http:
         self._opener = urllib.request.build_opener(_Straight, *straight)
 
     def get(self, *path: str, **query: Any) -> Any:
-        """The JSON at a path; each part of it is quoted."""
+        """The JSON at a path; each part of it is quoted. A list in the query is its items, one by one."""
         given = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", path, urlencode({name: _word(value) for name, value in given.items()}))
+        return self._ask("GET", path, urlencode({name: _word(value) for name, value in given.items()}, doseq=True))
 
     def post(self, *path: str, body: Any = None) -> Any:
         return self._ask("POST", path, body={} if body is None else body)
+
+    def patch(self, *path: str, body: Any) -> Any:
+        return self._ask("PATCH", path, body=body)
 
     def delete(self, *path: str) -> Any:
         return self._ask("DELETE", path, headers={"If-Match": "*"})
@@ -115,5 +118,7 @@ def of_answer(error: urllib.error.HTTPError, url: str) -> LshError:
     return kind(message[:2000], hint=hint)
 
 
-def _word(value: Any) -> str:
+def _word(value: Any) -> str | list[str]:
+    if isinstance(value, list | tuple):
+        return [str(each) for each in value]
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lsh_systemd.cli.add import values_given
 from lsh_systemd.cli.common import json_option, print_json
 from lsh_systemd.cli.http import Http
 from lsh_systemd.cli.option_table import GroupedCommand, job_options
@@ -20,7 +21,7 @@ from lsh_systemd.text import escape_controls, visible
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _http(function: F) -> F:
+def http_command(function: F) -> F:
     """Give the command the way to the API; an answer of another shape than ours is told in words."""
 
     @click.pass_context
@@ -47,9 +48,13 @@ def commands(ctx: click.Context) -> None:
 
 def command(ctx: click.Context, name: str, url: str) -> click.Command:
     """The command of that name; its context has the way to the API. Raises BadInput for one that HTTP has not."""
+    if name == "fleet":
+        from lsh_systemd.cli.overhttp_fleet import fleet
+
+        commands.add_command(fleet)
     found = commands.get_command(ctx, name)
     if found is None:
-        known = ", ".join(commands.list_commands(ctx))
+        known = ", ".join(sorted({*commands.list_commands(ctx), "fleet"}))
         raise BadInput(
             f"{visible(name)} is not done over HTTP", hint=f"there are {known}; or lshctl -H HOST {name[:50]}, by ssh"
         )
@@ -59,7 +64,7 @@ def command(ctx: click.Context, name: str, url: str) -> click.Command:
 
 @commands.command("status")
 @json_option
-@_http
+@http_command
 def status(http: Http, /, as_json: bool) -> None:
     """Say how the other machine's jobs are."""
     health = http.get("health")
@@ -77,7 +82,7 @@ def status(http: Http, /, as_json: bool) -> None:
 @click.option("--category", help="Only jobs of this category.")
 @click.option("--status", help="Only jobs in this state.")
 @json_option
-@_http
+@http_command
 def list_jobs(http: Http, /, as_json: bool, **wanted: str | None) -> None:
     """List the jobs."""
     jobs = http.get("jobs", **wanted)
@@ -105,7 +110,7 @@ def list_jobs(http: Http, /, as_json: bool, **wanted: str | None) -> None:
 @commands.command("show")
 @_job
 @json_option
-@_http
+@http_command
 def show(http: Http, /, name: str, as_json: bool) -> None:
     """Show all there is to know of a job."""
     job = http.get("jobs", name)
@@ -122,7 +127,7 @@ def show(http: Http, /, name: str, as_json: bool) -> None:
 @click.argument("name", metavar="JOB")
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=5, help="How many instants.")
 @json_option
-@_http
+@http_command
 def next_of(http: Http, /, name: str, count: int, as_json: bool) -> None:
     """Show when a job runs next."""
     told = http.get("jobs", name, "next", count=count)
@@ -144,7 +149,7 @@ def next_of(http: Http, /, name: str, count: int, as_json: bool) -> None:
 @click.option("--failed", is_flag=True, help="Only those that ended otherwise than in success, or skipped.")
 @click.option("--id", "run_id", metavar="ID", help="One run, with its output.")
 @json_option
-@_http
+@http_command
 def runs(http: Http, /, name: str | None, run_id: str | None, as_json: bool, **wanted: Any) -> None:
     """Show the runs that have been, the newest first."""
     if run_id is not None:
@@ -155,8 +160,13 @@ def runs(http: Http, /, name: str | None, run_id: str | None, as_json: bool, **w
     if as_json:
         print_json(told)
         return
+    print_runs(told)
+
+
+def print_runs(told: list[dict[str, Any]], *, of_hosts: bool = False) -> None:
     rows = [
         [
+            *([_text(run["host"])] if of_hosts else []),
             _text(run["job"]),
             _at(run["started_at"]),
             duration(run["duration_seconds"]),
@@ -168,7 +178,8 @@ def runs(http: Http, /, name: str | None, run_id: str | None, as_json: bool, **w
         ]
         for run in told
     ]
-    print_table(["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "MEMORY", "ID"], rows, state_column=3)
+    head = ["JOB", "STARTED", "DURATION", "RESULT", "STATUS", "TRIGGER", "MEMORY", "ID"]
+    print_table([*(["HOST"] if of_hosts else []), *head], rows, state_column=4 if of_hosts else 3)
 
 
 @commands.command("logs")
@@ -177,7 +188,7 @@ def runs(http: Http, /, name: str | None, run_id: str | None, as_json: bool, **w
 @click.option("--since", metavar="TIME", help="Only from then on.")
 @click.option("--run", metavar="ID", help="Only this run, by its whole id.")
 @json_option
-@_http
+@http_command
 def logs(http: Http, /, name: str, as_json: bool, **wanted: Any) -> None:
     """Show what a job wrote."""
     told = http.get("jobs", name, "logs", **wanted)
@@ -190,15 +201,40 @@ def logs(http: Http, /, name: str, as_json: bool, **wanted: Any) -> None:
 
 @commands.command("add", cls=GroupedCommand)
 @click.argument("name")
-@click.argument("words", metavar="COMMAND...", nargs=-1, required=True)
+@click.argument("words", metavar="COMMAND...", nargs=-1)
 @job_options
+@click.option(
+    "--template", metavar="ID", help="Make it from a template of the other machine's: lshctl --url … templates."
+)
+@click.option(
+    "--set", "values", multiple=True, metavar="NAME=VALUE", help="A parameter of the template; may be repeated."
+)
 @click.option("--disabled", is_flag=True, help="Make the job, but let its schedule rest.")
 @json_option
-@_http
-def add(http: Http, /, name: str, words: tuple[str, ...], disabled: bool, as_json: bool, **options: Any) -> None:
+@http_command
+def add(
+    http: Http,
+    /,
+    name: str,
+    words: tuple[str, ...],
+    template: str | None,
+    values: tuple[str, ...],
+    disabled: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Add a job, as far as the other machine's policy goes."""
-    body = {"name": name, "command": command_from(words, no_shell=bool(options["no_shell"])), **plain_from(options)}
-    told = http.post("jobs", body=json.loads(json.dumps(body, default=str)) | {"enabled": not disabled})
+    if values and template is None:
+        raise BadInput("--set goes with --template")
+    if not words and template is None:
+        raise BadInput(
+            "missing argument 'COMMAND...'", hint='lshctl --url … add NAME --schedule "0 2 * * *" -- COMMAND'
+        )
+    body = {"name": name, **plain_from(options)} | ({"enabled": False} if disabled else {})
+    body |= {"command": command_from(words, no_shell=bool(options["no_shell"]))} if words else {}
+    body |= {"values": values_given(values)} if template is not None else {}
+    path = ("jobs",) if template is None else ("templates", template, "jobs")
+    told = http.post(*path, body=json.loads(json.dumps(body, default=str)))
     if as_json:
         print_json(told)
         return
@@ -207,13 +243,34 @@ def add(http: Http, /, name: str, words: tuple[str, ...], disabled: bool, as_jso
         click.echo(f"lshctl: warning: {_text(each)}", err=True)
 
 
+@commands.command("templates")
+@json_option
+@http_command
+def templates(http: Http, /, as_json: bool) -> None:
+    """List the templates that `add --template` takes there, with their parameters; --json tells all of them."""
+    told = http.get("templates")
+    if as_json:
+        print_json(told)
+        return
+    rows = [
+        [
+            _text(each["id"]),
+            " ".join(_text(one["name"]) + ("" if one["required"] else "=" + _text(one["default"])) for one in asked),
+            _text(each["description"]),
+        ]
+        for each in told
+        for asked in [each["parameters"]]
+    ]
+    print_table(["TEMPLATE", "PARAMETERS", "DESCRIPTION"], rows)
+
+
 def _verb(name: str, summary: str) -> None:
     """A command that does one thing to a job: POST /jobs/ID/NAME."""
 
     @commands.command(name, help=summary)
     @_job
     @json_option
-    @_http
+    @http_command
     def do(http: Http, /, name: str, as_json: bool) -> None:
         told = http.post("jobs", name, click.get_current_context().info_name or "")
         if as_json:
@@ -235,7 +292,7 @@ for _name, _summary in {
 
 @commands.command("remove")
 @click.argument("names", metavar="JOB...", nargs=-1, required=True)
-@_http
+@http_command
 def remove(http: Http, /, names: tuple[str, ...]) -> None:
     """Remove jobs. Their runs stay on record."""
     for name in names:
@@ -245,7 +302,7 @@ def remove(http: Http, /, names: tuple[str, ...]) -> None:
 
 @commands.command("queue")
 @json_option
-@_http
+@http_command
 def queue(http: Http, /, as_json: bool) -> None:
     """Show what runs and what waits for a cap."""
     told = http.get("queue")

@@ -10,7 +10,7 @@ from lsh_systemd.cli.table import print_table
 from lsh_systemd.text import escape_controls
 
 if TYPE_CHECKING:
-    from lsh_systemd.jobtemplate import Parameter, Template
+    from lsh_systemd.jobtemplate import Parameter
 
 
 @click.group("templates")
@@ -33,9 +33,9 @@ def list_command(app: App, as_json: bool) -> None:
 
     found = sorted(specfiles.templates(app.scope).values(), key=lambda each: each.id)
     if as_json:
-        print_json([_json(each) for each in found])
+        print_json([each.to_json() for each in found])
         return
-    rows = [(each.id, each.category, _schedule(each), each.description) for each in found]
+    rows = [(each.id, each.category, each.when or "-", each.description) for each in found]
     print_table(("TEMPLATE", "CATEGORY", "SCHEDULE", "DESCRIPTION"), rows)
 
 
@@ -49,7 +49,7 @@ def show_command(app: App, template_id: str, as_json: bool) -> None:
 
     found = specfiles.template(app.scope, template_id)
     if as_json:
-        print_json(_json(found))
+        print_json(found.to_json())
         return
     lines = [f"{found.id}: {found.description}", f"From: {found.source or 'lshctl'}"]
     lines += [f"Needs: {', '.join(found.needs)}"] if found.needs else []
@@ -84,37 +84,6 @@ def _ids(incomplete: str) -> list[str]:
     from lsh_systemd.scope import Scope
 
     return [each for each in specfiles.templates(Scope.USER) if each.startswith(incomplete)]
-
-
-def _json(template: "Template") -> dict[str, Any]:
-    return {
-        "id": template.id,
-        "description": template.description,
-        "category": template.category or None,
-        "source": template.source or None,
-        "needs": list(template.needs),
-        "parameters": [
-            {
-                "name": each.name,
-                "description": each.description,
-                "type": each.type,
-                "default": each.default,
-                "required": each.default is None,
-                "many": each.many,
-                "choices": list(each.choices) or None,
-                "min": each.min,
-                "max": each.max,
-                "pattern": each.pattern,
-            }
-            for each in template.parameters
-        ],
-        "job": dict(template.job),
-    }
-
-
-def _schedule(template: "Template") -> str:
-    given = (template.job.get(name) for name in ("schedule", "calendar", "every", "at"))
-    return _word(next(filter(None, given), "at boot" if template.job.get("on_boot") else "-"))
 
 
 def _type(parameter: "Parameter") -> str:

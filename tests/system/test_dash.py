@@ -1,5 +1,6 @@
 """The dashboard in a browser (Debian's Chromium) before a machine's jobs: used as people do, and judged by axe-core."""
 
+import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -205,3 +206,112 @@ def test_a_job_s_life_in_a_browser(lsh: Lsh, site: dict[str, str], browser: Brow
         page.goto(f"{URL}/ui/jobs/{name}")
         expect(page.get_by_role("main")).to_contain_text("no such job any more")
         check_page(page)
+
+
+TEMPLATES = """templates:
+  greet:
+    description: {evil}
+    parameters:
+      whom: {{description: who is greeted}}
+      how: {{type: choice, choices: [loudly, softly], default: softly}}
+      times: {{type: integer, min: 1, max: 5, default: 2}}
+      polite: {{type: boolean, default: true}}
+      words: {{many: true, default: [good, day]}}
+    needs: [no-such-program]
+    job:
+      name: {name} {{{{ whom }}}}
+      schedule: 30 8 * * 1-5
+      catch_up: once
+      env: {{TONE: not-for-viewers}}
+      command: echo {{{{ words }}}} {{{{ whom }}}} {{{{ how }}}} {{{{ times }}}} {{{{ polite }}}}
+"""
+
+
+@only_on("forky")
+@pytest.mark.parametrize("scope", ["system"])
+def test_jobs_from_templates_in_a_browser(lsh: Lsh, site: dict[str, str], browser: Browser) -> None:
+    name = lsh.new_name()
+    lsh.machine.write("/etc/lsh/templates.d/own.yaml", TEMPLATES.format(name=name, evil=json.dumps(EVIL)))
+    with visit(browser, site["admin"], **PHONE) as page:
+        page.get_by_role("link", name="From a template").click()
+        expect(page.get_by_role("row").filter(has_text="greet")).to_contain_text(EVIL)
+        expect(page.get_by_role("row").filter(has_text="greet")).to_contain_text("not here: no-such-program")
+        check_page(page)
+        page.get_by_role("link", name="greet").click()
+        page.get_by_label("times").fill("3")
+        check_page(page)
+
+        # What is wrong is told at its field, also without leaving the page.
+        whom = page.get_by_label("whom")
+        whom.fill("-x")
+        page.get_by_role("button", name="Preview").click()
+        expect(whom).to_have_attribute("aria-invalid", "true")
+        expect(page.locator("#outcome [role=alert]")).to_contain_text("whom may not begin with -")
+        expect(page.get_by_label("times")).to_have_value("3")
+        check_page(page)
+        whom.fill(EVIL)
+        page.get_by_role("button", name="Preview").click()
+        expect(page.locator("#outcome ol li")).to_have_count(5)
+        expect(page.locator("#outcome pre").first).to_contain_text("DynamicUser=yes")
+        expect(page.locator("#outcome")).to_contain_text("OnCalendar=Mon..Fri *-*-* 08:30:00")
+        expect(whom).not_to_have_attribute("aria-invalid", "true")
+        check_page(page)
+        assert lsh.json("list") == []
+
+        # Another schedule, for which nothing is made up.
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("It runs").select_option("every")
+        page.get_by_label("Schedule", exact=True).fill("2h")
+        page.get_by_text("In the place of the template's own").click()
+        page.get_by_label("Timeout").fill("5min")
+        page.get_by_role("button", name="Make it").click()
+        expect(page.locator(".done")).to_have_text("The job is made.")
+        made = lsh.json("show", name)["definition"]
+        expected = {"every": "2h", "timeout": "5min", "command": f"echo good day {shlex.quote(EVIL)} softly 3 true"}
+        assert {field: made.get(field) for field in (*expected, "catch_up")} == {**expected, "catch_up": None}
+        page.get_by_role("button", name="Run now").click()
+        expect(page.get_by_role("log")).to_contain_text(f"good day {EVIL} softly 3 true")
+
+        # Without a script, by keyboard: the whole page comes back.
+        with visit(browser, site["admin"], java_script_enabled=False) as plain:
+            plain.goto(f"{URL}/ui/templates/greet")
+            plain.get_by_label("whom").fill("you")
+            plain.get_by_label("whom").press("Tab")
+            expect(plain.get_by_label("how")).to_be_focused()
+            plain.get_by_role("button", name="Preview").press("Enter")
+            expect(plain.locator("#outcome ol li")).to_have_count(5)
+            expect(plain.get_by_label("whom")).to_have_value("you")
+
+        # A viewer sees what there is, not what it gives to jobs, and makes none.
+        with visit(browser, site["viewer"], color_scheme="dark") as other:
+            other.goto(f"{URL}/ui/templates/greet")
+            expect(other.get_by_role("main")).to_contain_text("who is greeted")
+            expect(other.get_by_role("main")).to_contain_text("TONE=")
+            assert "not-for-viewers" not in other.content()
+            expect(other.get_by_role("main").get_by_role("button")).to_have_count(0)
+            check_page(other)
+            token = other.locator("input[name=csrf]").first.get_attribute("value") or ""
+            form: dict[str, Any] = {"csrf": token, "set_whom": "x", "kind": "template"}
+            for path in ("greet", "greet/preview"):
+                assert other.request.post(f"{URL}/ui/templates/{path}", form=form).status == 403
+
+    # What the administrator does not allow is not offered, and not done.
+    key = {"X-API-Key": site["admin"]}
+    lsh.machine.write("/etc/lsh/lsh.toml", '[api]\ntemplates = ["log-*"]\ncommands = false\n')
+    with visit(browser, site["admin"]) as page:
+        for path in ("greet", "log-cleanup"):
+            page.goto(f"{URL}/ui/templates/{path}")
+            allowed = path == "log-cleanup"
+            expect(page.get_by_role("button", name="Make it")).to_have_count(1 if allowed else 0)
+            sent = page.request.post(f"{URL}/templates/{path}/jobs", headers=key, data={"values": {}, "name": path})
+            assert sent.status == (201 if allowed else 403), sent.text()
+        for path, body in {
+            "templates/log-cleanup/jobs": {"name": "other", "command": "id"},
+            "jobs": {"name": "other", "command": "id"},
+        }.items():
+            sent = page.request.post(f"{URL}/{path}", headers=key, data=body)
+            assert sent.status == 403 and "commands" in sent.json()["hint"]
+        for change, status in (({"command": "id"}, 403), ({"timeout": "1h"}, 200)):
+            sent = page.request.patch(f"{URL}/jobs/{name}", headers=key | {"If-Match": "*"}, data=change)
+            assert sent.status == status, sent.text()
+    lsh.machine.run("rm", "/etc/lsh/lsh.toml", "/etc/lsh/templates.d/own.yaml")

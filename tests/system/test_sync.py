@@ -1,6 +1,7 @@
 """Runs of booted machines, reported to a real Supabase by their agents."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 from tests.supabase.project import migrated
 from tests.supabase.stack import Stack
+from tests.system import roots
+from tests.system.booted import Result
 from tests.system.lsh import Lsh
 from tests.system.machine import Machine, eventually
 from tests.system.roots import SUITES
@@ -114,6 +117,10 @@ def test_the_fleet_over_http(reporting: Lsh, supabase: Stack) -> None:
         name: lsh("api", "key", "create", lsh.new_name(), "--role", "viewer", *argv, "--json").json()["key"]
         for name, argv in (("all", ()), ("some", ("--jobs", job)))
     }
+    keys |= {
+        role: lsh("api", "key", "create", lsh.new_name(), "--role", role, "--json").json()["key"]
+        for role in ("operator", "admin")
+    }
 
     def get(path: str, key: str = "all", status: int = 200) -> str:
         curl = ("curl", "--silent", "--write-out", "\n%{http_code}", "--header", f"X-API-Key: {keys[key]}")
@@ -121,12 +128,47 @@ def test_the_fleet_over_http(reporting: Lsh, supabase: Stack) -> None:
         assert int(told) == status, body
         return body
 
+    def there_by(role: str, *argv: str, status: int = 0) -> Result:
+        """What `lshctl --url` does with that role's key."""
+        command = ("lshctl", "--url", f"http://127.0.0.1:{port}", "fleet", *argv)
+        done = lsh.machine.run(*command, env={"LSH_API_KEY": keys[role]}, check=False)
+        assert done.returncode == status, done
+        return done
+
     host = lsh.json_of("sync", "status")["host"]
 
     def same(what: str) -> Any:
         """What the API tells, if it is what the command does: a row may be sent once more between the two."""
         told = json.loads(get(f"/fleet/{what}?job={job}&host={host}"))
         return told if told == lsh.json_of("fleet", what, job, "--host", host) else None
+
+    def check_by_url() -> None:
+        """The same by `--url`; and the fleet's queue, as far as the role goes."""
+        assert [each["id"] for each in there_by("all", "hosts", "--host", host, "--json").json()] == [host]
+        assert job in there_by("all", "runs", job, "--since", "-1d").stdout
+        assert job in there_by("all", "report", "--host", host).stdout
+        assert "hunter2" not in there_by("all", "jobs", "--json").stdout
+        order = ("enqueue", job, "--param", "FILE=a b", "--at", "+1d", "--key", job)
+        assert "needs the role operator" in there_by("all", *order, status=1).stderr
+        number = there_by("operator", *order, "--json").json()["id"]
+        assert "has that key already" in there_by("operator", *order).stdout
+        (queued,) = [each for each in there_by("admin", "queue", "--json").json() if each["id"] == number]
+        told = (queued["params"], queued["state"], queued["key"], queued["user"] == queued["created_by"])
+        assert told == ({"FILE": "a b"}, "queued", job, True)
+        assert queued in lsh.json_of("fleet", "queue")
+        shown = there_by("all", "queue", "--job", job, "--state", "queued").stdout
+        assert "FILE=***" in shown and "a b" not in shown
+        page = get("/ui/fleet/hosts")
+        assert f"{job} <span" in page and "FILE=***" in page
+        assert "is cancelled" in there_by("operator", "cancel", str(number)).stdout
+        supabase.sql(f"UPDATE queued_runs SET state = 'failed', ended_at = now() WHERE id = {number}")
+        assert "has ended already: failed" in there_by("operator", "cancel", str(number), status=2).stderr
+        assert "no run 99999999" in there_by("operator", "cancel", "99999999", status=2).stderr
+        assert "'x' is no state" in there_by("operator", "queue", "--state", "x", status=2).stderr
+        assert "needs the role admin" in there_by("operator", "limits", "--user", "3", status=1).stderr
+        assert there_by("admin", "limits", "--user", "3", "--json").json()["user"] == 3
+        assert "user: 3" in there_by("all", "limits").stdout
+        there_by("admin", "limits", "--user", "2")
 
     try:
         assert [each["id"] for each in json.loads(get(f"/fleet/hosts?host={host}"))] == [host]
@@ -140,8 +182,15 @@ def test_the_fleet_over_http(reporting: Lsh, supabase: Stack) -> None:
             "/ui/fleet/hosts"
         )
         assert "the key is for some only" in get("/ui/fleet/hosts", "some")
+        if lsh.scope == "system":  # one will do: each question takes a second
+            check_by_url()
         told = get("/metrics")
         assert "lsh_sync_sent_timestamp_seconds " in told and 'lsh_sync_waiting{kind="runs"} ' in told
+        files = (
+            roots.PROJECT / "packaging" / each for each in ("prometheus/lsh-alerts.yml", "grafana/lsh-systemd.json")
+        )
+        for name in {name for file in files for name in re.findall(r"\blsh_[a-z_]+\b", file.read_text())}:
+            assert f"# TYPE {name.removesuffix('_bucket')} " in told, name
         supabase.stop("postgrest")
         assert "cannot read hosts" in get("/fleet/hosts", status=502)
         supabase.start("postgrest")

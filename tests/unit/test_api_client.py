@@ -85,7 +85,11 @@ def hostile() -> Iterator[tuple[str, list[bytes]]]:
         b'[{"id": "a", "state": []}]',
     ],
 )
-@pytest.mark.parametrize("argv", [["list"], ["runs"], ["show", "x"], ["next", "x"], ["logs", "x"], ["queue"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["list"], ["runs"], ["show", "x"], ["next", "x"], ["logs", "x"], ["queue"], ["templates"]]
+    + [["fleet", what] for what in ("hosts", "jobs", "runs", "report", "queue", "limits")],
+)
 def test_another_server_than_ours_is_told_in_words(
     hostile: tuple[str, list[bytes]], answer: bytes, argv: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +134,16 @@ def test_nothing_that_the_other_side_says_moves_a_cursor(hostile: tuple[str, lis
     job |= {"definition": {"env": {evil: evil}}}
     line = {"at": None, "identifier": evil, "message": evil}
     place = {"job": evil, "state": evil, "since": None, "waits_for": evil}
+    names = "id name last_seen_at waiting_rows lsh_version systemd_version os online scope removed_at next_at".split()
+    fleet_row = (
+        dict.fromkeys(names) | run | {"name": evil, "host": evil, "state": evil, "schedule": evil, "scope": evil}
+    )
+    fleet_row |= {"command": evil, "removed_at": None}
+    queued = fleet_row | {"user": evil, "only_host": evil, "params": {evil: evil}, "run_at": "2027-01-01T00:00:00Z"}
+    queued |= {"cancelled_at": None, "message": evil, "result": "refused", "priority": 1, "attempt": 1}
     for argv, answer in (
+        (["fleet", "hosts"], [fleet_row]), (["fleet", "jobs"], [fleet_row]), (["fleet", "runs"], [fleet_row]),
+        (["fleet", "queue"], [queued]), (["fleet", "limits"], {"global": evil, "user": None}),
         (["list"], [job]), (["show", "x"], job), (["runs"], [run]), (["logs", "x"], [line]), (["queue"], [place]),
         (["list", "--json"], [job]), (["runs", "--id", "ab"], {"output": evil}),
     ):  # fmt: skip

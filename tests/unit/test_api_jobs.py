@@ -1,6 +1,7 @@
 """What a job that comes over HTTP may be: the shapes, and the administrator's policy."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,35 @@ def test_what_may_be_made(scope: Scope, plain: dict[str, Any], rules: Api, allow
     else:
         with pytest.raises(policy.Forbidden):
             policy.check(job, rules, scope)
+
+
+@pytest.mark.parametrize(
+    ("template", "own", "rules", "allowed"),
+    [
+        ("log-cleanup", {"command": "id", "env": {}}, Api(), True),
+        ("log-cleanup", {}, Api(templates=("log-*", "x")), True),
+        ("log-cleanup", {}, Api(templates=()), False),
+        ("log-cleanup", {}, Api(templates=("*-backup",)), False),
+        ("log-cleanup", {"name": "x", "schedule": None, "run_as": "bob"}, Api(commands=False), True),
+        ("log-cleanup", {"command": "id"}, Api(commands=False), False),
+        ("log-cleanup", {"env": {"PATH": "/tmp"}}, Api(commands=False), False),
+    ],
+)
+def test_which_templates_may_be_used(template: str, own: dict[str, Any], rules: Api, allowed: bool) -> None:
+    if allowed:
+        policy.check_template(rules, template, own)
+    else:
+        with pytest.raises(policy.Forbidden):
+            policy.check_template(rules, template, own)
+
+
+def test_where_templates_alone_say_what_jobs_do() -> None:
+    rules, job = Api(commands=False), from_plain(policy.filled_in(BASE, Api(), Scope.SYSTEM))
+    policy.check(job, rules, Scope.SYSTEM, from_template=True)
+    for before in (None, from_plain({**BASE, "command": "false"})):
+        with pytest.raises(policy.Forbidden, match="by a template only"):
+            policy.check(job, rules, Scope.SYSTEM, before=before)
+    policy.check(job, rules, Scope.SYSTEM, before=replace(job, description="another"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,10 @@ from lsh_systemd.api.shapes import next_page
 from lsh_systemd.errors import BadInput
 from lsh_systemd.run import Run
 from lsh_systemd.store import Store
+
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+ALERT_RULES, GRAFANA = PACKAGING / "prometheus/lsh-alerts.yml", PACKAGING / "grafana/lsh-systemd.json"
+FIGURE = re.compile(r"\blsh_[a-z_]+\b")
 
 # --- figures and addresses
 
@@ -86,16 +91,40 @@ def test_addresses(text: str, expected: tuple[str, int] | None) -> None:
             parsed(text)
 
 
-def test_what_is_shipped_for_prometheus_asks_for_figures_that_there_are() -> None:
-    packaging = Path(__file__).resolve().parents[2] / "packaging"
-    texts = [
-        (packaging / "prometheus/lsh-alerts.yml").read_text(),
-        (packaging / "grafana/lsh-systemd.json").read_text(),
+def test_the_alert_rules_are_as_prometheus_has_them() -> None:
+    """`promtool check rules` says the same, and more; see tests/system/test_sync.py for the names in them."""
+    told = yaml.safe_load(ALERT_RULES.read_text())
+    (group,) = told["groups"]
+    assert set(told) == {"groups"} and set(group) == {"name", "rules"} and len(group["rules"]) > 5
+    for rule in group["rules"]:
+        assert set(rule) - {"for"} == {"alert", "expr", "labels", "annotations"}, rule
+        assert re.fullmatch(r"Lsh[A-Za-z]+", rule["alert"]) and re.fullmatch(r"[0-9]+[smhd]", rule.get("for", "5m"))
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert FIGURE.search(rule["expr"]) or rule["alert"] == "LshDown"
+        labels = set(re.findall(r"\{\{ \$(\w+)", rule["annotations"]["summary"]))
+        assert labels <= {"labels", "value"}
+    assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"])
+
+
+def test_the_dashboard_is_as_grafana_has_them() -> None:
+    panels = json.loads(GRAFANA.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    taken = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
     ]
-    json.loads(texts[1])
+    assert len(set(taken)) == len(taken) and max(x for x, _ in taken) == 23  # none lies over another
+    for panel in panels:
+        for target in panel["targets"]:
+            assert FIGURE.search(target["expr"]) and '{instance=~"$instance"' in target["expr"]
+
+
+def test_what_is_shipped_for_prometheus_asks_for_figures_that_there_are() -> None:
     source = Path(metrics.__file__).read_text()
-    names = {name for text in texts for name in re.findall(r"\blsh_[a-z_]+\b", text)}
-    assert len(names) > 5
+    names = {name for file in (ALERT_RULES, GRAFANA) for name in FIGURE.findall(file.read_text())}
+    assert {"lsh_sync_sent_timestamp_seconds", "lsh_sync_waiting", "lsh_runs_total"} <= names
     for name in names:
         assert f'"{re.sub("_(total|bucket)$", "", name)}"' in source, name
 

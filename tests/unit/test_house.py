@@ -26,9 +26,9 @@ FLOORS = {
     "journal manager notify probe queue remote sayings schema scripts seal shellcheck specfiles ssh stamps store "
     "storefile teamfiles underway unitdir vault",
     3: "alerts applying backups batch catchup checks claims collector connect control crowd daemons delivery digest "
-    "dispatch doctor elapses explaining fleet fleetqueue follow held importer jobs ledger limits membership "
-    "midway missed once outbox pythonrun refresh report retention runs secrecy standing status stuck sync "
-    "teamsecrets trust unsent",
+    "dispatch doctor elapses explaining fleet fleetorders fleetqueue follow held importer jobs ledger limits "
+    "membership midway missed once outbox pythonrun refresh report retention runs secrecy standing status stuck "
+    "sync teamsecrets trust unsent",
     4: "__init__ agent api cli jobmanager lsh",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

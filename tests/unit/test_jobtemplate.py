@@ -54,6 +54,15 @@ def test_the_old_templates_are_as_they_were(template: str, schedule: str, catego
     assert (job.id, job.schedule, job.category, job.command) == (template, (schedule,), category, command)
 
 
+@pytest.mark.parametrize("own", [{"every": "1h"}, {"on_boot": True}, {"schedule": None}, {"calendar": ["daily"]}])
+@pytest.mark.parametrize("template", SHIPPED.values(), ids=SHIPPED)
+def test_a_schedule_takes_the_place_of_the_template_s(template: Template, own: dict[str, Any]) -> None:
+    needed = {each.name: sample(each) for each in template.parameters if each.default is None}
+    job = from_plain(instantiate(template, needed, own=own)[0])
+    assert job.schedule == () and bool(job.activators) == (own != {"schedule": None})
+    assert (job.catch_up or "none") == (template.job.get("catch_up", "none") if "calendar" in own else "none")
+
+
 @pytest.mark.parametrize("template", SHIPPED.values(), ids=SHIPPED)
 def test_a_shipped_template_gives_a_job_that_a_shell_can_read(template: Template) -> None:
     needed = {each.name: sample(each) for each in template.parameters if each.default is None}

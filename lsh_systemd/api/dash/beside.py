@@ -6,7 +6,7 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from lsh_systemd import caps
-from lsh_systemd.api import fleet
+from lsh_systemd.api import fleet, fleetqueue
 from lsh_systemd.api import jobs as api
 from lsh_systemd.api.dash.page import go, pages, render
 from lsh_systemd.api.gate import needs
@@ -15,7 +15,7 @@ from lsh_systemd.errors import LshError
 
 routes = pages()
 Here = Annotated[Desk, Depends(desk)]
-_RUNS = 20
+_RUNS, _QUEUED = 20, 50
 
 
 @routes.get("/ui/queue", openapi_extra=needs("viewer"))
@@ -40,16 +40,17 @@ def leave(job_id: str, desk: Here) -> Response:
 @routes.get("/ui/fleet", openapi_extra=needs("viewer"))
 def fleet_page(request: Request) -> Response:
     """At once: the hosts come after it, as Supabase may take its time."""
-    return render(request, "fleet", asked=False, hosts=[], runs=[], problem=None)
+    return render(request, "fleet", asked=False, hosts=[], runs=[], queue=[], problem=None)
 
 
 @routes.get("/ui/fleet/hosts", openapi_extra=needs("viewer"))
 def hosts(request: Request, desk: Here) -> Response:
-    told: dict[str, Any] = {"hosts": [], "runs": [], "problem": None}
+    told: dict[str, Any] = {"hosts": [], "runs": [], "queue": [], "problem": None}
+    questions = [("hosts", {}), ("runs", {"unsuccessful": True, "limit": _RUNS}), ("queue", {"limit": _QUEUED})]
     try:
-        told["hosts"] = fleet.ask(desk, "hosts", hosts=[])
-        wanted = {"job": None, "since_usec": None, "until_usec": None, "result": None}
-        told["runs"] = fleet.ask(desk, "runs", hosts=[], **wanted, unsuccessful=True, limit=_RUNS)
+        answers = fleet.ask(desk, "several", questions=questions)
+        told |= {what: rows for (what, _), rows in zip(questions, answers, strict=True)}
+        told["queue"] = fleetqueue.shown(desk, told["queue"])
     except LshError as error:
         told["problem"] = error
     return render(request, "fleet", asked=True, **told)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lsh_systemd.errors import BadInput
+from lsh_systemd.filling import Value
+from lsh_systemd.jobtemplate import Parameter
 from lsh_systemd.text import visible
 
 # What starts a job: as a body's "schedule" calls it, and as a person does.
@@ -16,6 +18,8 @@ KINDS = {
     "on_boot": "when the machine has started",
     "": "only when it is started",
 }
+# Of a form over a template: the schedule that it has.
+AS_IT_IS = "template"
 _PLAIN = {"cron": "schedule", "calendar": "calendar", "every": "every", "at": "at", "on_boot": "on_boot"}
 _TEXTS = ("description", "category", "timezone", "timeout", "memory_max")
 # What an empty form has.
@@ -46,6 +50,38 @@ def new_body(fields: Mapping[str, str]) -> dict[str, Any]:
     """The body of a POST that makes the job."""
     changes = _changes(NEW, fields, {})
     return {"name": fields.get("name", "").strip(), "command": _line(fields, "command")} | changes
+
+
+def own_body(fields: Mapping[str, str]) -> dict[str, Any]:
+    """What the form over a template says of the job itself; a field that is left empty is as the template has it."""
+    given = {name: _line(fields, name) for name in (*NEW, "run_as")}
+    told: dict[str, Any] = {name: given[name] for name in ("name", "run_as", *_TEXTS) if given[name]}
+    if given["kind"] != AS_IT_IS:
+        told["schedule"] = _schedule(given["kind"], given["when"])
+    if given["kind"] in ("every", "on_boot", ""):
+        told.pop("timezone", None)  # these know none
+    if given["tags"]:
+        told["tags"] = [each.strip() for each in given["tags"].split(",") if each.strip()]
+    if given["retries"]:
+        told["retries"] = _count(given["retries"])
+    if given["env"]:
+        told["env"] = _variables(given["env"])
+    return told
+
+
+def value_of(parameter: Parameter, text: str) -> Value | None:
+    """What the field of a template's parameter says; None: nothing, so that its default holds. Raises BadInput."""
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        return None
+    return parameter.check([each.strip() for each in text.split("\n") if each.strip()] if parameter.many else text)
+
+
+def text_of(value: Any) -> str:
+    """A parameter's value as its field has it."""
+    if isinstance(value, list | tuple):
+        return "\n".join(map(text_of, value))
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def changed_body(plain: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:

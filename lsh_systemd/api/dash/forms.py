@@ -1,16 +1,15 @@
 """The forms that make a job and change one, with a preview of what would come of it."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
-from lsh_systemd import analyze, unit
 from lsh_systemd.api import changes
 from lsh_systemd.api.access import Forbidden
 from lsh_systemd.api.dash.fields import KINDS, NEW, changed_body, has_seconds, new_body, shown
+from lsh_systemd.api.dash.outcome import COMING, Outcome, instants, previewed
 from lsh_systemd.api.dash.page import go, pages, render
 from lsh_systemd.api.gate import fields, needs
 from lsh_systemd.api.parts import Desk, desk
@@ -18,13 +17,12 @@ from lsh_systemd.api.problems import status_of
 from lsh_systemd.api.shapes import etag
 from lsh_systemd.errors import BadInput, LshError
 from lsh_systemd.explaining import explain
-from lsh_systemd.jobfile import to_plain
+from lsh_systemd.jobfile import from_plain, to_plain
 from lsh_systemd.jobs import Found
 
 routes = pages()
 Here = Annotated[Desk, Depends(desk)]
 Given = Annotated[dict[str, str], Depends(fields)]
-_COMING = 5
 
 
 @routes.get("/ui/new", openapi_extra=needs("admin"))
@@ -37,7 +35,7 @@ def make(request: Request, desk: Here, given: Given) -> Response:
     try:
         made = changes.create(desk, new_body(given), enabled="enabled" in given)
     except (BadInput, Forbidden) as error:
-        return _form(request, given, problem=error)
+        return _form(request, given, Outcome(problem=error))
     return go(f"/ui/jobs/{made['id']}", "made")
 
 
@@ -46,9 +44,9 @@ def preview(request: Request, desk: Here, given: Given) -> Response:
     """The same form, with what would be made."""
     try:
         told = changes.preview(desk, new_body(given))
-        return _form(request, given, files=told["files"], warnings=told["warnings"], preview=True)
     except (BadInput, Forbidden) as error:
-        return _form(request, given, problem=error)
+        return _form(request, given, Outcome(problem=error))
+    return _form(request, given, previewed(from_plain(told["definition"]), told["files"], told["warnings"]))
 
 
 @routes.get("/ui/jobs/{job_id}/edit", openapi_extra=needs("admin"))
@@ -64,7 +62,7 @@ def edit(job_id: str, request: Request, desk: Here, given: Given) -> Response:
         body = changed_body(to_plain(found.valid_job), given)
         changes.change(desk, found.id, body, version)
     except (BadInput, Forbidden) as error:
-        return _form(request, given, found=found, version=version, problem=error)
+        return _form(request, given, Outcome(problem=error), found=found, version=version)
     return go(f"/ui/jobs/{found.id}", "changed")
 
 
@@ -73,10 +71,10 @@ def preview_edit(job_id: str, request: Request, desk: Here, given: Given) -> Res
     found, version = desk.job(job_id), given.get("version", "")
     try:
         job, warnings = changes.changed_job(desk, found, changed_body(to_plain(found.valid_job), given))
-        files = desk.control.render(job)
+        outcome = previewed(job, desk.control.render(job), warnings)
     except (BadInput, Forbidden) as error:
-        return _form(request, given, found=found, version=version, problem=error)
-    return _form(request, given, found=found, version=version, files=files, warnings=warnings, preview=True)
+        outcome = Outcome(problem=error)
+    return _form(request, given, outcome, found=found, version=version)
 
 
 @routes.get("/ui/explain", openapi_extra=needs("viewer"))
@@ -98,9 +96,9 @@ def said(
                 explain(desk.scope, line, zone=zone, name=named, seconds=has_seconds(line))[0] for line in lines[:10]
             ]
             told["sentences"] = [one["description"] for one in each]
-            told["coming"] = sorted(instant for one in each for instant in one["next"])[:_COMING]
+            told["coming"] = sorted(instant for one in each for instant in one["next"])[:COMING]
         elif kind == "calendar":
-            told["coming"] = _instants(lines)
+            told["coming"] = instants(lines)
     except LshError as error:
         told["problem"] = error
     return render(request, "explain", **told)
@@ -109,33 +107,21 @@ def said(
 def _form(
     request: Request,
     given: Mapping[str, str],
+    outcome: Outcome | None = None,
     *,
     found: Found | None = None,
     version: str = "",
-    problem: LshError | None = None,
-    preview: bool = False,
-    files: Mapping[str, str] | None = None,
-    warnings: list[str] | None = None,
 ) -> Response:
-    timers = [text for name, text in (files or {}).items() if name.endswith(".timer")]
+    outcome = outcome or Outcome()
     return render(
         request,
         "form",
-        code=status_of(problem) if problem else 200,
+        code=status_of(outcome.problem) if outcome.problem else 200,
         # Where lines cannot hold a job's variables, their field is left out.
         given={name: text for name, text in NEW.items() if name != "env" or not found} | dict(given),
         enabled="enabled" in given or given is NEW,
         id=found.id if found else "",
         etag=version,
         kinds=KINDS,
-        problem=problem,
-        preview=preview,
-        files=files or {},
-        warnings=warnings or [],
-        coming=_instants(unit.on_calendar(timers[0])) if timers else [],
+        outcome=outcome,
     )
-
-
-def _instants(lines: list[str]) -> list[int]:
-    found = analyze.instants(lines, after=datetime.now(UTC), count=_COMING)
-    return [round(each.timestamp() * 1e6) for each in found]

@@ -31,6 +31,7 @@ _OWN = (HOME, "/admin/cron")
 _NAV = (
     ("Overview", HOME, "viewer"),
     ("Jobs", "/ui/jobs", "viewer"),
+    ("Templates", "/ui/templates", "viewer"),
     ("Runs", "/ui/runs", "viewer"),
     ("Queue", "/ui/queue", "viewer"),
     ("Fleet", "/ui/fleet", "viewer"),
