@@ -14,8 +14,9 @@ from tests.clirunner import CliRunner
 
 @pytest.mark.parametrize("form", ["yaml", "toml", "json"])
 def test_a_project_that_is_lost_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     now = datetime(2026, 11, 22, tzinfo=UTC)
     for name, project in (("a", "web"), ("b", "web"), ("c", "shop"), ("d", None)):
         job = Job(name=name, command="true", schedule=("0 2 * * *",), applied=project)
