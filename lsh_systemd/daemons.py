@@ -1,6 +1,7 @@
 """Our own daemons' units: the package's, or, for an installation elsewhere (a venv, pipx), ones written for it."""
 
 import contextlib
+import functools
 import shlex
 import sys
 import sysconfig
@@ -188,6 +189,7 @@ def script(name: str) -> Path:
     return _scripts() / name
 
 
+@functools.cache
 def _scripts() -> Path:
     packaged = Path(_PACKAGED_SCRIPTS)
     return packaged if (packaged / "record").exists() else Path(__file__).parent / "libexec"

@@ -96,17 +96,20 @@ class UnitDir:
         return UnitPair(service=text, timer=self.text(timer) or "", enabled=self.is_enabled(timer))
 
     def is_enabled(self, unit: str) -> bool:
-        return (self.path / _wants(unit) / unit).is_symlink()
+        return os.path.islink(f"{self.path}/{_wants(unit)}/{unit}")  # noqa: PTH114  (a thousand paths cost 20 ms)
 
-    def write(self, files: Mapping[str, str]) -> None:
-        """Put all files in place, each whole or not at all; where a later one fails, the earlier ones stay."""
+    def write(self, files: Mapping[str, str], *, sync: bool = True) -> None:
+        """Put all files in place, each whole or not at all; where a later one fails, the earlier ones stay.
+
+        Without ``sync`` the caller sees to it that they are on the disk: until then a power cut leaves some empty.
+        """
         staged: list[tuple[Path, Path]] = []
         many = len(files) > _MANY_FILES
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
-                staged.append((self._stage(name, text, sync=not many), self.path / name))
-            if many:
+                staged.append((self._stage(name, text, sync=sync and not many), self.path / name))
+            if many and sync:
                 os.sync()
             # services last: a job is there from then on
             for temporary, final in sorted(staged, key=lambda pair: pair[1].suffix == ".service"):
@@ -185,7 +188,7 @@ class UnitDir:
         """What a file holds; None where there is none."""
         try:
             # Not one that would block (a pipe) or never end (a device).
-            descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(f"{self.path}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 status = os.fstat(descriptor)
                 self._saw(name, status)
