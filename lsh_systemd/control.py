@@ -177,6 +177,7 @@ class Control(Runs):
                 note("rename", job.id, "enabled" if found.pair.enabled else "disabled")
                 self._put_beside(found, job, files)
                 self._take_away(found)
+                self._have_forgotten(found)
             after = self.jobs.get(name)
             self.renamed(before=old, old=found.id, after=after, carry_over=carry_over)
         return after
@@ -220,10 +221,8 @@ class Control(Runs):
             follow.forget(self.scope, found.id)
             after = found.job.after if found.job else ()
             follow.provide(self.manager, found.dir, self.jobs, after, reload=reload)
-            # What a reload has found in timers.target.wants, and units that name each other, stay in memory (seen).
-            names = [found.service, *found.activators]
-            if reload and not self.manager.wait_forgotten(names):
-                self.manager.reload()
+            if reload:
+                self._have_forgotten(found)
             if verb and not unit.is_once(found.pair.service):
                 self.note(verb, found.id, audit.difference(found.job, None))
 
@@ -310,6 +309,11 @@ class Control(Runs):
         with contextlib.suppress(ManagerError):  # it was not in memory, or had not failed
             self.manager.reset_failed(found.service)
 
+    def _have_forgotten(self, found: Found) -> None:
+        """What a reload has found in timers.target.wants, and units that name each other, stay in memory (seen)."""
+        if not self.manager.wait_forgotten([found.service, *found.activators]):
+            self.manager.reload()
+
     def _activate(self, folder: UnitDir, job: Job) -> None:
         self._enable(folder, job)
         self._start_activators(job)
@@ -393,7 +397,4 @@ class Control(Runs):
 
     def _restamp(self, job: Job) -> None:
         """What was missed until now is not to be made up for."""
-        if job.caught_up_by_us:
-            self.stamps.make(job.timer)
-        else:
-            self.stamps.renew(job.timer)
+        (self.stamps.make if job.caught_up_by_us else self.stamps.renew)(job.timer)
