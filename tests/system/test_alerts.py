@@ -108,8 +108,7 @@ def test_retries_are_waited_for_and_a_storm_is_one_message(agent: Lsh, http: Htt
     quiet = lsh.add("--tag", "stormy", "--", "exit 1")
     lsh.add("--", "exit 1")
     lsh("alerts", "mute", "--job", quiet, "--for", "1h")
-    for job in (again, *others, quiet):
-        lsh("start", job)
+    lsh.systemctl("start", "--no-block", *(f"lsh-{job}.service" for job in (again, *others, quiet)))
     eventually(lambda: http.requests)
     ((title, body),) = http.told()
     assert http.requests[0].path == "/s3cret%2Ft0ken"
