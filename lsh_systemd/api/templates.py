@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from starlette.responses import Response
 
 from lsh_systemd import jobfields, specfiles
@@ -34,7 +34,7 @@ class FromTemplate(BaseModel):
     model_config = ConfigDict(extra="allow", json_schema_extra={"example": _EXAMPLE})
 
     values: dict[str, Any] = Field(default={}, description="Parameter → value; the others have their defaults.")
-    enabled: bool | None = Field(
+    enabled: StrictBool | None = Field(
         default=None, description="Whether the schedule counts from the start; null: as the template has it."
     )
 

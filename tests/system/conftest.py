@@ -47,7 +47,16 @@ OWN_MACHINES = {
         "test_fleet_show",
         "test_ledger",
     ),
-    *("test_machine", "test_missed", "test_power", "test_refresh", "test_store", "test_sync", "test_team_secrets"),
+    *(
+        "test_machine",
+        "test_missed",
+        "test_power",
+        "test_readme",
+        "test_refresh",
+        "test_store",
+        "test_sync",
+        "test_team_secrets",
+    ),
     "test_uml",
 }
 BEGINNING = datetime(2027, 1, 15, 12, tzinfo=UTC)  # where the clocks of the UML machines begin; tests go on from there

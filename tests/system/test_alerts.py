@@ -109,7 +109,7 @@ def test_retries_are_waited_for_and_a_storm_is_one_message(agent: Lsh, http: Htt
     lsh.add("--", "exit 1")
     lsh("alerts", "mute", "--job", quiet, "--for", "1h")
     lsh.systemctl("start", "--no-block", *(f"lsh-{job}.service" for job in (again, *others, quiet)))
-    eventually(lambda: http.requests)
+    eventually(lambda: http.requests, timeout=40)
     ((title, body),) = http.told()
     assert http.requests[0].path == "/s3cret%2Ft0ken"
     assert "6 alerts: " in title
@@ -117,7 +117,7 @@ def test_retries_are_waited_for_and_a_storm_is_one_message(agent: Lsh, http: Htt
     assert [run["attempt"] for run in lsh.runs(again)] == [1, 2, 3]
     lsh.machine.run("touch", flag)
     lsh.run(again)
-    eventually(lambda: http.requests[1:])
+    eventually(lambda: http.requests[1:], timeout=40)
     assert http.told()[1][0].endswith(f"{again} has recovered")
     states = {each["job"]: each["state"] for each in lsh.json_of("alerts", "history")[::-1]}
     assert states == dict.fromkeys([again, *others], "sent") | {quiet: "muted"}

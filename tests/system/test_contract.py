@@ -29,7 +29,7 @@ def free_port() -> int:
 def test_what_the_document_promises_is_kept(new_machine: Callable[..., Machine], tmp_path: Path) -> None:
     machine = new_machine("forky")
     port = free_port()
-    machine.write("/etc/lsh/lsh.toml", "[api]\ntrust_proxy = true\n")
+    machine.write("/etc/lsh/lsh.toml", '[api]\ntrust_proxy = ["127.0.0.1"]\n')
     machine.run("lshctl", "agent", "enable")
     for name, command in (("works", "echo out"), ("fails", "false")):
         machine.run("lshctl", "add", name, "--every", "1h", "--", command)

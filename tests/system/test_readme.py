@@ -1,6 +1,7 @@
 """The README's blocks of code: each is typed as it stands on a booted machine, or stands below with the reason."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,18 +43,18 @@ sudo() { "$@"; }
 pass() { echo hunter2; }
 SLACK=https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ
 id postgres >/dev/null 2>&1 || useradd --system postgres
-mkdir -p /data /backups /srv/a /srv/b /srv/tmp /srv/jobs.d /srv/shop/shop /work
-cd /work
+mkdir -p /data /backups /srv/a /srv/b /srv/tmp /srv/jobs.d /srv/shop/shop /srv/work
+cd /srv/work
 for job in backup page-me; do lshctl add "$job" -- true; done >/dev/null
 for secret in smtp restic-password; do echo x | lshctl secrets set $secret; done >/dev/null
 echo 'vars: {}' >common.yaml
 echo 'jobs: {}' >/srv/jobs.d/jobs.yaml
 echo 'templates: {mine: {job: {command: "true"}}}' >my-templates.yaml
 """
-AFTER = "rm -rf /work /srv/shop /srv/jobs.d /etc/lsh/templates.d /etc/lsh/lsh.toml"
+AFTER = "rm -rf /srv/work /srv/shop /srv/jobs.d /etc/lsh/templates.d /etc/lsh/lsh.toml"
 # What a block begins with → where it goes, and what is typed then. {} is the block; without an entry it is typed.
 SETTINGS = {
-    "lshctl metric": "cat >say <<'END'\n{}\nEND\nlshctl add told -- '. /work/say'; lshctl start told --wait",
+    "lshctl metric": "cat >say <<'END'\n{}\nEND\nlshctl add told -- '. /srv/work/say'; lshctl start told --wait",
     "$ lshctl audit": "lshctl add 'Daily Backup' -- true\n{}",
     "# jobs.yaml": "cat >jobs.yaml <<'END'\n{}\nEND",
     "templates:": "cat >my-templates.yaml <<'END'\n{}\nEND\nlshctl templates add my-templates.yaml",
@@ -91,7 +92,8 @@ def test_the_tables_are_about_the_readme(start: str) -> None:
 
 
 @only_on("bookworm")
-def test_every_block_works_as_it_stands(machine: Machine) -> None:
+def test_every_block_works_as_it_stands(new_machine: Callable[..., Machine], suite: str) -> None:
+    machine = new_machine(suite)  # limits, secrets and rules stay as the blocks have set them
     lsh = Lsh(machine, "system")
     machine.add_user("bob")
     here = [block for block in BLOCKS if not block.startswith(tuple(ELSEWHERE))]

@@ -131,6 +131,7 @@ def test_the_mail_is_sent_by_the_machine_s_mail(lsh: Lsh) -> None:
 
 LINEAGE = """\
 version = 2.1.0
+renew_before_expiry = 30 days
 archive_dir = /etc/letsencrypt/archive/{name}
 cert = /etc/letsencrypt/live/{name}/cert.pem
 privkey = /etc/letsencrypt/live/{name}/privkey.pem
