@@ -6,7 +6,6 @@ it finds of those jobs to a good end, whatever state they are in.
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,8 +144,7 @@ class Batch(Control):
             self._write_list(cut_off | {change.id for change in changes})
             active = self._active(changes)
             try:
-                with self._syncing(any(change.found for change in changes)) as sync:
-                    self._make(changes, reload=bool(cut_off), sync=sync)
+                self._make(changes, reload=bool(cut_off))
                 finish()
             except BaseException:  # Ctrl-C too
                 whole = self._take_back(changes, active)
@@ -156,21 +154,7 @@ class Batch(Control):
             self._write_list(each for each in left if (found := self.jobs.find(each)) and not self._is_whole(found))
         self._note_all(changes, verb)
 
-    @contextlib.contextmanager
-    def _syncing(self, replaces: bool) -> Iterator[Callable[[], None] | None]:
-        """What gets new files onto the disk while their timers start, which takes longer; that is done at the end. None
-        where files are replaced: the old ones must not go before the new ones are there."""
-        if replaces:
-            yield None
-            return
-        thread = threading.Thread(target=os.sync)
-        try:
-            yield thread.start
-        finally:
-            if thread.ident is not None:
-                thread.join()
-
-    def _make(self, changes: Sequence[Change], *, reload: bool, sync: Callable[[], None] | None) -> None:
+    def _make(self, changes: Sequence[Change], *, reload: bool) -> None:
         folder, gone = self.jobs.lasting, [change for change in changes if change.job is None and change.found]
         # First: on a read-only file system nothing is changed.
         folder.set_enabled({name: False for each in changes if each.found for name in _all_activators(each)})
@@ -182,12 +166,10 @@ class Batch(Control):
         self._stop_all(change for change in changes if change.stops)
         for change in progress.each("preparing", changes):
             self._prepare(change)
-        folder.write({name: text for change in changes for name, text in change.files.items()}, sync=sync is None)
+        folder.write({name: text for change in changes for name, text in change.files.items()})
         folder.remove(*(name for change in changes if change.id not in busy for name in change.goes))
         wanted = [change.job for change in changes if change.job and change.enabled]
         folder.set_enabled({name: True for job in wanted for name in job.activators})
-        if sync:
-            sync()
         followed = {other for each in changes for job in _both(each) for other in job.after}
         stale = follow.provide(self.manager, folder, self.jobs, followed, reload=False)
         if reload or stale or not self._forgotten(changes, busy):

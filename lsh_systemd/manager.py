@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lsh_systemd import progress
+from lsh_systemd import interrupts, progress
 from lsh_systemd.errors import LshError
 from lsh_systemd.scope import Scope, runtime_dir
 
@@ -183,8 +183,7 @@ class Manager:
             for answer in answers:
                 if isinstance(answer, GLib.Error):
                     raise self._refusal(answer, method)
-            # systemd has a match rule on the bus for each start that is asked for and not done: with 512 of them it
-            # loses its connection (seen on 252).
+            # systemd has a match rule on the bus for each start not yet done: at 512 it loses its connection (252).
             states = self._wait_many(some, ends, seconds)
             left |= {unit: state for unit, state in states.items() if state not in good.split()}
         progress.tell(what, len(units), len(units))
@@ -205,8 +204,7 @@ class Manager:
         return states
 
     def _call_many(self, calls: Iterable[tuple[str, str, str, Any]], *, in_flight: int = _IN_FLIGHT) -> list[Any]:
-        """The answers to calls of (object, interface, method, arguments), so many of them in flight at a time; the
-        GLib.Error in the place of one that failed."""
+        """The answers to calls of (object, interface, method, arguments), so many at a time; errors as GLib.Error."""
         from gi.repository import GLib
 
         answers: list[Any] = []
@@ -220,8 +218,10 @@ class Manager:
             except GLib.Error as error:
                 answers[index] = error
 
-        with _answering:
+        with _answering, interrupts.later() as interrupted:
             for index, (path, interface, method, arguments) in enumerate(calls):
+                if interrupted:
+                    break
                 answers.append(None)
                 self._connection.call(
                     SYSTEMD, path, interface, method, arguments, None, 0, _CALL_TIMEOUT_MS, None, answered, index

@@ -98,18 +98,15 @@ class UnitDir:
     def is_enabled(self, unit: str) -> bool:
         return os.path.islink(f"{self.path}/{_wants(unit)}/{unit}")  # noqa: PTH114  (a thousand paths cost 20 ms)
 
-    def write(self, files: Mapping[str, str], *, sync: bool = True) -> None:
-        """Put all files in place, each whole or not at all; where a later one fails, the earlier ones stay.
-
-        Without ``sync`` the caller sees to it that they are on the disk: until then a power cut leaves some empty.
-        """
+    def write(self, files: Mapping[str, str]) -> None:
+        """Put all files in place, each whole or not at all; where a later one fails, the earlier ones stay."""
         staged: list[tuple[Path, Path]] = []
         many = len(files) > _MANY_FILES
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
-                staged.append((self._stage(name, text, sync=sync and not many), self.path / name))
-            if many and sync:
+                staged.append((self._stage(name, text, sync=not many), self.path / name))
+            if many:
                 os.sync()
             # services last: a job is there from then on
             for temporary, final in sorted(staged, key=lambda pair: pair[1].suffix == ".service"):

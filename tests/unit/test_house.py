@@ -18,7 +18,7 @@ MAX_LINES = 400
 FLOORS = {
     0: "errors progress",
     1: "alertrule alerttext audit bounds calendar_text credentials cron cronjobs crontab danger dated describe "
-    "drawing envtext failure filling finding fold gap hints hooks insights instants job jobexport jobfields "
+    "drawing envtext failure filling finding fold gap hints hooks insights instants interrupts job jobexport jobfields "
     "jobfile jobschema jobspec jobtemplate kubernetes located loglines mirrored nomad plainfile playbook plots "
     "pythonjobs pythonspec queueing retry rollup rows run said sandbox schedule scope sharing shellwords span "
     "spec stats surprises text timetable unit writers zones",
