@@ -9,9 +9,10 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def later() -> Iterator[list[int]]:
     """Let a Ctrl-C count at the end only; what is yielded is empty until one has come. In a callback of GLib's it would
-    be lost, or end Python itself. To any thread but the main one, none comes anyway."""
+    be lost, or end Python itself. To any thread but the main one, or where it is ignored, none comes anyway."""
     came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    strikes = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not strikes or threading.current_thread() is not threading.main_thread():
         yield came
         return
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
