@@ -17,8 +17,6 @@ PROJECT = Path(__file__).parents[2]
 MODULE = PROJECT / "packaging/ansible/plugins/modules/lsh_job.py"
 NAMES = ["{{ env.HOME }}", "{{ a..b }}", "{{ a.b.c }}", r"\{{ v }}", "{{v}}", "{{ 1 }}"]
 
-pytest.importorskip("ansible")
-
 
 def call(folder: Path, script: str, **given: Any) -> dict[str, Any]:
     """What the module tells, with this in the place of lshctl."""

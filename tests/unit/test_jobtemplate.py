@@ -1,7 +1,6 @@
 """Templates: those that lshctl brings give valid jobs, and no value gives more than a value."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lsh_systemd.jobfields import instantiate
 from lsh_systemd.jobfile import from_plain
 from lsh_systemd.jobtemplate import Parameter, Template
 from lsh_systemd.scope import Scope
+from tests.tools import needs
 
 SHIPPED = {each.id: each for each in specfiles.templates(Scope.SYSTEM).values() if not each.source}
 SAMPLES: dict[str, Any] = {
@@ -77,7 +77,7 @@ def test_a_shipped_template_gives_a_job_that_a_shell_can_read(template: Template
     assert template.description and all(each.description for each in template.parameters)
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+@needs("shellcheck")
 @pytest.mark.parametrize("template", SHIPPED.values(), ids=SHIPPED)
 def test_a_shipped_template_has_nothing_that_shellcheck_warns_of(template: Template) -> None:
     from lsh_systemd import shellcheck
