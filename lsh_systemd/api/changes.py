@@ -67,17 +67,12 @@ def create(
     """Make the job that the body of a POST tells of, or a template has given; what is answered. ``cut_off``: it was
     being made already, and the server died over it, so that there may be a part of it, or all."""
     job, warnings = _new_job(desk, told, from_template=from_template)
-    if cut_off:
-        with desk.parts.jobs.lasting.locked():
-            desk.parts.jobs.lasting.sweep(f"{job.unit}.")
-            desk.parts.jobs.lasting.sweep(f"{job.timer}.")
-    part = desk.parts.jobs.find(job.id) if cut_off else None
-    if part is not None and part.job == job:
-        next_usec = desk.control.update(part, job, force=True, verb="add")
-        if enabled and job.activators:
-            next_usec = desk.control.enable(desk.parts.jobs.get(job.id))
+    control = desk.control  # finishes, or takes back, what was cut off
+    made = desk.parts.jobs.find(job.id) if cut_off else None
+    if made is not None and made.job == job:
+        next_usec = control.next_elapse(job.timer) if enabled and job.has_timer else None
     else:
-        next_usec = desk.control.add(job, enabled=enabled)
+        next_usec = control.add(job, enabled=enabled)
     found = desk.parts.jobs.get(job.id)
     warnings += not_held(desk.control, job)
     return {
