@@ -70,7 +70,7 @@ def create(
     control = desk.control  # finishes, or takes back, what was cut off
     made = desk.parts.jobs.find(job.id) if cut_off else None
     if made is not None and made.job == job:
-        next_usec = control.enable(made) if enabled and job.activators else None  # an error where it could not be finished
+        next_usec = control.enable(made) if enabled and job.activators else None  # or an error
     else:
         next_usec = control.add(job, enabled=enabled)
     found = desk.parts.jobs.get(job.id)
